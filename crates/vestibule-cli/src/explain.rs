@@ -1,0 +1,157 @@
+//! `vestibule explain`: the way a request would take.
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::http::Api;
+use crate::printer::{Printer, Tone};
+use crate::secret::Secret;
+use crate::settings::{DEFAULT_API, DEFAULT_PROJECT, Environment};
+
+/// A request that nobody sends.
+#[derive(Args)]
+pub struct Options {
+    /// The URL, such as http://10.0.0.100/api/x or http://api.internal.example.com/
+    url: String,
+    /// The VPC network that the caller is in [default: the first in which the address serves]
+    #[arg(long)]
+    network: Option<String>,
+    /// Connect to this address, whatever the URL's host is
+    #[arg(long, value_name = "IP")]
+    address: Option<String>,
+    /// The method
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// A request header, such as 'Host: api.internal.example.com'; may be given many times
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The project [default: $CLOUDSDK_CORE_PROJECT, or local-project]
+    #[arg(long, value_name = "ID")]
+    project: Option<String>,
+    /// How to print
+    #[arg(long, value_parser = ["text", "json"], default_value = "text")]
+    format: String,
+}
+
+/// Members of the answer in the order of a request's way, with the words for them.
+const STATIONS: &[(&str, &str)] = &[
+    ("network", "network"),
+    ("address", "address"),
+    ("forwardingRule", "forwarding rule"),
+    ("targetProxy", "target proxy"),
+    ("urlMap", "URL map"),
+    ("hostRule", "host rule"),
+    ("pathMatcher", "path matcher"),
+    ("pathRule", "path rule"),
+    ("location", "redirected to"),
+    ("backendService", "backend service"),
+    ("weightedBackendServices", "chosen from"),
+    ("rewrittenUrl", "rewritten to"),
+    ("networkEndpointGroup", "endpoint group"),
+    ("urlMask", "URL mask"),
+    ("service", "service"),
+    ("tag", "tag"),
+    ("revisions", "revisions"),
+];
+
+pub fn run(options: &Options, environment: &Environment, printer: &Printer) -> Result<u8, String> {
+    let api = Api::new(environment.get("VESTIBULE_API").unwrap_or(DEFAULT_API), Secret::new("local"));
+    let answer = api.post("/vestibule/v1/explain", &options.question(environment)?).map_err(|error| error.to_string())?;
+    if !answer.is_success() {
+        return Err(answer.error_message());
+    }
+    match options.format.as_str() {
+        "json" => printer.line(&serde_json::to_string_pretty(&answer.body).unwrap_or_default()),
+        _ => printer.data(&text(&answer.body, printer)),
+    }
+    Ok(0)
+}
+
+impl Options {
+    fn question(&self, environment: &Environment) -> Result<Value, String> {
+        let project = self.project.as_deref().or_else(|| environment.get("CLOUDSDK_CORE_PROJECT")).unwrap_or(DEFAULT_PROJECT);
+        let mut question = Map::new();
+        question.insert("url".into(), json!(self.url));
+        question.insert("method".into(), json!(self.method));
+        let header = |line: &String| match line.split_once(':') {
+            Some((name, value)) => Ok(json!([name.trim(), value.trim()])),
+            None => Err(format!("--header must be NAME: VALUE, not {line}")),
+        };
+        question.insert("headers".into(), Value::Array(self.headers.iter().map(header).collect::<Result<_, _>>()?));
+        if let Some(network) = &self.network {
+            let full = if network.contains('/') { network.clone() } else { format!("projects/{project}/global/networks/{network}") };
+            question.insert("network".into(), json!(full));
+        }
+        if let Some(address) = &self.address {
+            question.insert("address".into(), json!(address));
+        }
+        Ok(Value::Object(question))
+    }
+}
+
+/// The answer for people: one station a line, then how it ends.
+pub fn text(answer: &Value, printer: &Printer) -> String {
+    let string = |name: &str| answer.get(name).and_then(Value::as_str);
+    let width = STATIONS.iter().map(|(_, words)| words.len()).max().unwrap_or(0);
+    let mut out = format!("{}\n", printer.tone(Tone::Bold, string("url").unwrap_or_default()));
+    for (name, words) in STATIONS {
+        if let Some(value) = answer.get(*name).map(shown).filter(|value| !value.is_empty()) {
+            out += &format!("  {words:width$}  {value}\n");
+        }
+    }
+    for note in answer.get("notes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        out += &format!("  {:width$}  {note}\n", "note");
+    }
+    let status = answer.get("status").and_then(Value::as_u64).map_or(String::new(), |status| format!(" with {status}"));
+    let reason = string("reason").map_or(String::new(), |reason| format!(": {reason}"));
+    let ending = match (string("outcome"), string("refusedBy")) {
+        (Some("refused"), check) => {
+            let check = check.map_or(String::new(), |check| format!(" by the check `{check}`"));
+            printer.tone(Tone::Bad, &format!("refused{check}{status}{reason}"))
+        }
+        (outcome, _) => printer.tone(Tone::Good, &format!("{}{status}{reason}", outcome.unwrap_or("unknown"))),
+    };
+    out + &format!("  {:width$}  {ending}\n", "=>")
+}
+
+/// A station: a name, or shares as `name (50%)`.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(shares) => {
+            let share = |share: &Value| {
+                let name = share.get("name").and_then(Value::as_str).unwrap_or_default();
+                share.get("percent").and_then(Value::as_f64).map_or(name.to_owned(), |percent| format!("{name} ({percent}%)"))
+            };
+            shares.iter().map(share).collect::<Vec<_>>().join(", ")
+        }
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_in_order() {
+        let answer = json!({
+            "url": "http://10.0.0.100/api/x", "outcome": "refused", "status": 403, "refusedBy": "identity", "reason": "No token.",
+            "service": "api", "forwardingRule": "rule", "revisions": [{"name": "api-1", "percent": 100.0}], "notes": ["n"],
+        });
+        let text = text(&answer, &Printer::captured());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "http://10.0.0.100/api/x",
+                "  forwarding rule  rule",
+                "  service          api",
+                "  revisions        api-1 (100%)",
+                "  note             n",
+                "  =>               refused by the check `identity` with 403: No token.",
+            ]
+        );
+    }
+}

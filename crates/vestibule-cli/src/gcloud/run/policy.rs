@@ -1,0 +1,201 @@
+//! IAM policies: of Cloud Run services, and what projects share with them.
+
+use serde_json::{Map, Value, json};
+
+use super::region;
+use super::rollout::Place;
+use super::location_path;
+use crate::gcloud::files::{parse_yaml, read_file};
+use crate::gcloud::error::Failure;
+use crate::gcloud::grammar::{Command, Flag};
+use crate::gcloud::invocation::{Display, Invocation};
+
+pub const ALL_USERS: &str = "allUsers";
+pub const INVOKER: &str = "roles/run.invoker";
+
+/// Policies of this version may have conditions.
+const POLICY_VERSION: u32 = 3;
+
+pub fn get_command() -> Command {
+    Command::new("get-iam-policy", "Get the IAM policy for a Cloud Run service.", get).arg("SERVICE", "The name of the service.")
+}
+
+pub fn set_command() -> Command {
+    Command::new("set-iam-policy", "Set the IAM policy for a Cloud Run service.", set)
+        .arg("SERVICE", "The name of the service.")
+        .arg("POLICY_FILE", "A JSON or YAML file with the policy.")
+}
+
+pub fn add_command() -> Command {
+    Command::new("add-iam-policy-binding", "Add an IAM policy binding to the IAM policy of a Cloud Run service.", add)
+        .arg("SERVICE", "The name of the service.")
+        .flags(member_flags())
+        .examples(&["gcloud run services add-iam-policy-binding my-service --member=serviceAccount:caller@my-project.iam.gserviceaccount.com --role=roles/run.invoker --region=us-central1"])
+}
+
+pub fn remove_command() -> Command {
+    Command::new("remove-iam-policy-binding", "Remove an IAM policy binding from the IAM policy of a Cloud Run service.", remove)
+        .arg("SERVICE", "The name of the service.")
+        .flags(member_flags())
+}
+
+/// `--member` and `--role`.
+pub fn member_flags() -> Vec<Flag> {
+    vec![
+        Flag::text("member", "Who: user:EMAIL, serviceAccount:EMAIL, allUsers, ….").metavar("PRINCIPAL").required(),
+        Flag::text("role", "The role, such as roles/run.invoker.").required(),
+    ]
+}
+
+fn place(inv: &Invocation<'_>) -> Result<Place, Failure> {
+    Ok(Place { project: inv.project(), region: region(inv)?, service: inv.args.name("SERVICE").to_owned() })
+}
+
+fn path(place: &Place, method: &str) -> String {
+    format!("{}/services/{}:{method}?alt=json", location_path(&place.project, &place.region), place.service)
+}
+
+fn read(inv: &Invocation<'_>, place: &Place) -> Result<Value, Failure> {
+    let answer = inv.api.get(&format!("{}&options.requestedPolicyVersion={POLICY_VERSION}", path(place, "getIamPolicy")))?;
+    if answer.is_success() { Ok(answer.body) } else { Err(Failure::run(&answer)) }
+}
+
+/// The policy as gcloud shows it: its etag is bytes, which Google's clients write in the URL-safe kind of base64.
+pub fn shown(mut policy: Value) -> Value {
+    if let Some(Value::String(etag)) = policy.get_mut("etag") {
+        *etag = etag.replace('+', "-").replace('/', "_");
+    }
+    policy
+}
+
+fn get(inv: &Invocation<'_>) -> Result<(), Failure> {
+    inv.show(&shown(read(inv, &place(inv)?)?), Display::YAML)
+}
+
+fn write(inv: &Invocation<'_>, place: &Place, body: &Value) -> Result<(), Failure> {
+    let answer = inv.api.post(&path(place, "setIamPolicy"), body)?;
+    if !answer.is_success() {
+        return Err(Failure::run(&answer));
+    }
+    inv.status(&format!("Updated IAM policy for service [{}].", place.service));
+    inv.show(&shown(answer.body), Display::YAML)
+}
+
+fn set(inv: &Invocation<'_>) -> Result<(), Failure> {
+    let place = place(inv)?;
+    let file = inv.args.name("POLICY_FILE");
+    let mut policy = parse_yaml(file, &read_file(inv, file)?)?;
+    let mut fields: Vec<String> = policy.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    fields.retain(|name| name != "version");
+    fields.sort();
+    policy["version"] = json!(POLICY_VERSION);
+    write(inv, &place, &json!({"policy": policy, "updateMask": fields.join(",")}))
+}
+
+fn add(inv: &Invocation<'_>) -> Result<(), Failure> {
+    let place = place(inv)?;
+    let mut policy = read(inv, &place)?;
+    add_member(&mut policy, inv.args.text("member").unwrap_or_default(), inv.args.text("role").unwrap_or_default());
+    policy["version"] = json!(POLICY_VERSION);
+    write(inv, &place, &json!({"policy": policy}))
+}
+
+fn remove(inv: &Invocation<'_>) -> Result<(), Failure> {
+    let place = place(inv)?;
+    let mut policy = read(inv, &place)?;
+    remove_member(&mut policy, inv.args.text("member").unwrap_or_default(), inv.args.text("role").unwrap_or_default())?;
+    policy["version"] = json!(POLICY_VERSION);
+    write(inv, &place, &json!({"policy": policy}))
+}
+
+fn bindings(policy: &Value) -> Vec<Value> {
+    policy.get("bindings").and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+fn put_bindings(policy: &mut Value, bindings: Vec<Value>) {
+    if !policy.is_object() {
+        *policy = Value::Object(Map::new());
+    }
+    if let Value::Object(map) = policy {
+        match bindings.is_empty() {
+            true => drop(map.remove("bindings")),
+            false => drop(map.insert("bindings".into(), Value::Array(bindings))),
+        }
+    }
+}
+
+fn is_for(binding: &Value, role: &str) -> bool {
+    binding.get("role").and_then(Value::as_str) == Some(role) && binding.get("condition").is_none()
+}
+
+fn members(binding: &Value) -> Vec<Value> {
+    binding.get("members").and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+/// Gives the member the role, without a condition. Whether the policy changed.
+pub fn add_member(policy: &mut Value, member: &str, role: &str) -> bool {
+    let mut all = bindings(policy);
+    match all.iter_mut().find(|binding| is_for(binding, role)) {
+        Some(binding) => {
+            let mut held = members(binding);
+            if held.iter().any(|m| m.as_str() == Some(member)) {
+                return false;
+            }
+            held.push(json!(member));
+            binding["members"] = Value::Array(held);
+        }
+        None => all.push(json!({"members": [member], "role": role})),
+    }
+    put_bindings(policy, all);
+    true
+}
+
+/// Takes the role from the member. An empty binding goes.
+pub fn remove_member(policy: &mut Value, member: &str, role: &str) -> Result<(), Failure> {
+    let mut all = bindings(policy);
+    let found = all.iter_mut().find(|binding| is_for(binding, role) && members(binding).iter().any(|m| m.as_str() == Some(member)));
+    let Some(binding) = found else {
+        return Err(Failure::new("Policy binding with the specified principal, role, and condition not found!"));
+    };
+    let mut held = members(binding);
+    held.retain(|m| m.as_str() != Some(member));
+    binding["members"] = Value::Array(held);
+    all.retain(|binding| !members(binding).is_empty());
+    put_bindings(policy, all);
+    Ok(())
+}
+
+/// Whether the caller may change the service's policy; also asked about services that do not exist yet.
+pub fn may_set_policy(inv: &Invocation<'_>, place: &Place) -> Result<bool, Failure> {
+    let permission = "run.services.setIamPolicy";
+    let answer = inv.api.post(&path(place, "testIamPermissions"), &json!({"permissions": [permission]}))?;
+    if !answer.is_success() {
+        return Err(Failure::run(&answer));
+    }
+    let held = answer.body.get("permissions").and_then(Value::as_array);
+    Ok(held.is_some_and(|held| held.iter().any(|p| p.as_str() == Some(permission))))
+}
+
+/// Opens the service to everybody, or closes it. Whether it worked.
+pub fn set_public(inv: &Invocation<'_>, place: &Place, public: bool) -> Result<bool, Failure> {
+    let answer = inv.api.get(&path(place, "getIamPolicy"))?;
+    if !answer.is_success() {
+        return Ok(false);
+    }
+    let mut policy = answer.body;
+    let changed = match public {
+        true => add_member(&mut policy, ALL_USERS, INVOKER),
+        false => remove_member(&mut policy, ALL_USERS, INVOKER).is_ok(),
+    };
+    if !changed {
+        return Ok(true);
+    }
+    Ok(inv.api.post(&path(place, "setIamPolicy"), &json!({"policy": policy}))?.is_success())
+}
+
+/// Whether everybody may call the service. A policy that cannot be read says no.
+pub fn is_public(inv: &Invocation<'_>, place: &Place) -> Result<bool, Failure> {
+    let answer = inv.api.get(&path(place, "getIamPolicy"))?;
+    let open = |binding: &Value| is_for(binding, INVOKER) && members(binding).iter().any(|m| m.as_str() == Some(ALL_USERS));
+    Ok(answer.is_success() && bindings(&answer.body).iter().any(open))
+}

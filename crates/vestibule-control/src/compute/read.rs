@@ -1,0 +1,79 @@
+//! Reading compute resources.
+
+use serde_json::Value;
+use vestibule_model::{ResourceName, Scope};
+use vestibule_store::{KeyValue, View};
+
+use super::{Compute, Kind, kind_of};
+use crate::{Error, document};
+
+impl Compute<'_> {
+    /// One resource, as clients read it.
+    pub fn get(&self, name: &ResourceName) -> Result<Value, Error> {
+        let view = self.control.view();
+        let stored = view.get(&name.key()).ok_or_else(|| Error::not_found(name))?;
+        let kind = kind_of(&name.collection, &name.scope).ok_or_else(|| Error::not_found(name))?;
+        Ok(present(kind, &view, name, stored))
+    }
+
+    /// All resources of a collection in one scope, in the order of their names.
+    pub fn list(&self, project: &str, scope: &Scope, collection: &str) -> Vec<Value> {
+        list(&self.control.view(), project, scope, collection)
+    }
+
+    /// All resources of a collection in every scope of a project, in the order of scopes and names. Scopes without
+    /// any are left out.
+    pub fn aggregated(&self, project: &str, collection: &str) -> Vec<(Scope, Vec<Value>)> {
+        let view = self.control.view();
+        let scopes = scopes(&view, project);
+        let listed = scopes.into_iter().map(|scope| {
+            let found = list(&view, project, &scope, collection);
+            (scope, found)
+        });
+        listed.filter(|(_, found)| !found.is_empty()).collect()
+    }
+
+    /// All operations of a project by scope. Scopes without any are left out.
+    pub fn aggregated_operations(&self, project: &str) -> Vec<(Scope, Vec<Value>)> {
+        let scopes = scopes(&self.control.view(), project);
+        let listed = scopes.into_iter().map(|scope| {
+            let found = self.operations(project, &scope);
+            (scope, found)
+        });
+        listed.filter(|(_, found)| !found.is_empty()).collect()
+    }
+}
+
+fn list(view: &View, project: &str, scope: &Scope, collection: &str) -> Vec<Value> {
+    let Some(kind) = kind_of(collection, scope) else { return Vec::new() };
+    let parent = ResourceName::new(project, scope.clone(), collection, "").parent_key();
+    let named = |kv: &KeyValue| {
+        let name = kv.key.rsplit('/').next().unwrap_or_default();
+        let name = ResourceName::new(project, scope.clone(), collection, name);
+        present(kind, view, &name, kv)
+    };
+    view.range(&parent).map(named).collect()
+}
+
+/// Every scope of a project that holds anything.
+fn scopes(view: &View, project: &str) -> Vec<Scope> {
+    let mut found = vec![Scope::Global];
+    for (group, make) in [("regions", Scope::Region as fn(String) -> Scope), ("zones", Scope::Zone)] {
+        let prefix = format!("compute/projects/{project}/{group}/");
+        let mut last = String::new();
+        for kv in view.range(&prefix) {
+            let location = kv.key[prefix.len()..].split('/').next().unwrap_or_default();
+            if location != last {
+                last = location.to_owned();
+                found.push(make(last.clone()));
+            }
+        }
+    }
+    found
+}
+
+fn present(kind: &dyn Kind, view: &View, name: &ResourceName, stored: &KeyValue) -> Value {
+    let mut doc = document::object(&stored.value).clone();
+    kind.present(view, name, &mut doc);
+    Value::Object(doc)
+}

@@ -1,0 +1,72 @@
+//! Addresses that clients inside subnetworks hold.
+//!
+//! A client (a process under `vm run`) has an address of its own in a subnetwork. It lives no longer than this
+//! process, so its lease lives in memory; every other user of addresses asks here too, so that none is given twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use vestibule_model::ResourceName;
+
+use super::addresses::{Claim, allocate};
+use super::subnetworks;
+use crate::{Control, Error, document};
+
+/// All leases of this process.
+#[derive(Debug, Default)]
+pub struct Vms(Mutex<BTreeMap<ResourceName, BTreeSet<Ipv4Addr>>>);
+
+/// An address that a client holds in a subnetwork, until [`Vms::release`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmAddress {
+    pub network: ResourceName,
+    pub subnetwork: ResourceName,
+    pub address: Ipv4Addr,
+}
+
+impl Vms {
+    /// Addresses held in a subnetwork.
+    pub fn held(&self, subnetwork: &ResourceName) -> BTreeSet<Ipv4Addr> {
+        self.lock().get(subnetwork).cloned().unwrap_or_default()
+    }
+
+    /// Gives an address back. One that is not held is ignored.
+    pub fn release(&self, lease: &VmAddress) {
+        let mut held = self.lock();
+        if let Some(addresses) = held.get_mut(&lease.subnetwork) {
+            addresses.remove(&lease.address);
+            if addresses.is_empty() {
+                held.remove(&lease.subnetwork);
+            }
+        }
+    }
+
+    fn hold(&self, subnetwork: &ResourceName, address: Ipv4Addr) {
+        self.lock().entry(subnetwork.clone()).or_default().insert(address);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ResourceName, BTreeSet<Ipv4Addr>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Control {
+    /// Gives a client an address of a private subnetwork: the wanted one, or the lowest free one.
+    pub fn lease_vm(&self, subnetwork: &ResourceName, wanted: Option<Ipv4Addr>) -> Result<VmAddress, Error> {
+        // Inside a change, though it stages nothing: no reservation may come between looking and holding.
+        let (lease, _) = self.change(|change| {
+            let stored = change.expect(subnetwork)?;
+            let doc = document::object(&stored);
+            if !subnetworks::is_private(doc) {
+                let why = "The subnetwork must have purpose=PRIVATE.";
+                return Err(Error::invalid("subnetwork", subnetwork, why));
+            }
+            let network = subnetworks::network_of(doc)?;
+            let address = allocate(change, subnetwork, "address", wanted, Claim::Client)?;
+            self.vms().hold(subnetwork, address);
+            Ok(VmAddress { network, subnetwork: subnetwork.clone(), address })
+        })?;
+        Ok(lease)
+    }
+}

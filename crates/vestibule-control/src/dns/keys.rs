@@ -1,0 +1,74 @@
+//! Keys of DNS documents.
+
+use vestibule_store::{KeyValue, View};
+
+const ALL: &str = "dns/projects/";
+
+pub(super) fn zone(project: &str, zone: &str) -> String {
+    format!("{ALL}{project}/managedZones/{zone}")
+}
+
+/// All zones of a project, by name.
+pub(super) fn zones<'v>(view: &'v View, project: &str) -> impl Iterator<Item = &'v KeyValue> + use<'v> {
+    view.range(&zone(project, "")).filter(|kv| is_zone(&kv.key))
+}
+
+/// All zones of all projects.
+pub(super) fn all_zones(view: &View) -> impl Iterator<Item = &KeyValue> {
+    view.range(ALL).filter(|kv| is_zone(&kv.key))
+}
+
+/// Whether this is the key of a zone, and not of something inside of one.
+pub(super) fn is_zone(key: &str) -> bool {
+    zone_of(key) == Some(key)
+}
+
+/// The key of the zone that a DNS key is, or belongs to.
+pub(super) fn zone_of(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix(ALL)?;
+    let (project, rest) = rest.split_once("/managedZones/")?;
+    let name = rest.split('/').next().filter(|name| !name.is_empty() && !project.contains('/'))?;
+    Some(&key[..key.len() - rest.len() + name.len()])
+}
+
+/// What all record sets of a zone start with.
+pub(super) fn sets(zone: &str) -> String {
+    format!("{zone}/rrsets/")
+}
+
+/// `name` in lower case, with its dot.
+pub(super) fn set(zone: &str, name: &str, kind: &str) -> String {
+    format!("{zone}/rrsets/{name}/{kind}")
+}
+
+/// What all sets of one name start with.
+pub(super) fn sets_of(zone: &str, name: &str) -> String {
+    format!("{zone}/rrsets/{name}/")
+}
+
+pub(super) fn changes(zone: &str) -> String {
+    format!("{zone}/changes/")
+}
+
+pub(super) fn operations(zone: &str) -> String {
+    format!("{zone}/operations/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_which_zone() {
+        let key = zone("p", "z");
+        assert!(is_zone(&key));
+        for inner in
+            [set(&key, "a.example.", "A"), format!("{}0", changes(&key)), set(&key, "0/25.2.", "PTR")]
+        {
+            assert_eq!(zone_of(&inner), Some(key.as_str()), "{inner}");
+            assert!(!is_zone(&inner));
+        }
+        assert_eq!(zone_of("compute/projects/p/global/networks/n"), None);
+        assert_eq!(zone_of("dns/projects/p/managedZones/"), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! The resolver's reconciler: keeps it answering what the documents say.
+//!
+//! One thread follows the store. When a zone or one of its record sets changed, that zone is prepared again and a whole
+//! new table, in which all other zones are the very same objects, is handed to the resolver; then the revision is
+//! acknowledged. [`start`] applies the state it finds before it returns: after a restart the resolver answers before the
+//! API does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use vestibule_dns::{Name, Resolver, Table, Visibility, Zone, ZoneKind};
+use vestibule_model::ResourceName;
+use vestibule_store::{Changes, View, Watch};
+use vestibule_vpc::NetworkId;
+
+use super::{keys, records, zone_config};
+use crate::{Control, Document, Plane, document};
+
+/// How long the reconciler sleeps when nothing happens. It then looks whether it should end.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// The port of name servers.
+const DNS: u16 = 53;
+
+/// A running reconciler. Dropping it ends its thread; the resolver goes on as it was.
+pub struct Reconciler {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Reconciler {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the resolver's reconciler had panicked");
+        }
+    }
+}
+
+/// Applies the present state and starts the reconciler. From now on operations wait for the resolver. `run_app` is where
+/// the default URLs of services are served inside every network, if they are.
+pub fn start(control: Control, resolver: Resolver, run_app: Option<Ipv4Addr>) -> io::Result<Reconciler> {
+    control.planes().register(Plane::Dns);
+    let view = control.view();
+    let watch = control.store().watch(view.revision());
+    let mut follower = Follower { control, resolver, run_app, zones: BTreeMap::new() };
+    follower.prepare_all(&view);
+    follower.publish(&view);
+    follower.control.planes().ack(Plane::Dns, view.revision());
+    let stop = Arc::new(AtomicBool::new(false));
+    let thread = std::thread::Builder::new().name("dns-reconciler".to_owned()).spawn({
+        let stop = Arc::clone(&stop);
+        move || follower.follow(watch, &stop)
+    })?;
+    Ok(Reconciler { stop, thread: Some(thread) })
+}
+
+struct Follower {
+    control: Control,
+    resolver: Resolver,
+    run_app: Option<Ipv4Addr>,
+    /// Prepared zones by key.
+    zones: BTreeMap<String, Arc<Zone>>,
+}
+
+impl Follower {
+    fn follow(mut self, mut watch: Watch, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let Some(changes) = watch.next(IDLE) else { continue };
+            // At least as new as the watch. What it has beyond is not acknowledged, and comes next.
+            let view = self.control.view();
+            if self.prepare_changed(&view, &changes) {
+                self.publish(&view);
+            }
+            self.control.planes().ack(Plane::Dns, watch.revision());
+        }
+    }
+
+    /// Prepares what a batch of changes touched. Tells whether that was anything.
+    fn prepare_changed(&mut self, view: &View, changes: &Changes) -> bool {
+        let touched: BTreeSet<&str> = match changes {
+            Changes::Compacted(_) => {
+                self.prepare_all(view);
+                return true;
+            }
+            // The history of changes means nothing to the resolver, and every change writes to it.
+            Changes::Events(events) => {
+                let relevant =
+                    events.iter().filter(|event| keys::is_zone(&event.key) || event.key.contains("/rrsets/"));
+                relevant.filter_map(|event| keys::zone_of(&event.key)).collect()
+            }
+        };
+        touched.iter().for_each(|key| self.prepare(view, key));
+        !touched.is_empty()
+    }
+
+    fn prepare_all(&mut self, view: &View) {
+        self.zones.clear();
+        let all: Vec<String> = keys::all_zones(view).map(|kv| kv.key.to_string()).collect();
+        all.iter().for_each(|key| self.prepare(view, key));
+    }
+
+    fn prepare(&mut self, view: &View, key: &str) {
+        let prepared = view.get(key).and_then(|kv| compile(view, key, document::object(&kv.value)));
+        match prepared {
+            Some(zone) => self.zones.insert(key.to_owned(), Arc::new(zone)),
+            None => self.zones.remove(key),
+        };
+    }
+
+    fn publish(&self, view: &View) {
+        let zones = self.zones.values().cloned().collect();
+        self.resolver.apply(Table { generation: view.revision(), zones, run_app: self.run_app });
+    }
+}
+
+/// One zone for the resolver. What cannot be read, which nothing should have let in, is left out and told.
+fn compile(view: &View, key: &str, doc: &Document) -> Option<Zone> {
+    let apex = Name::parse(document::text(doc, "dnsName")?).ok()?;
+    let visible = match document::text(doc, "visibility") {
+        Some("private") => Visibility::Networks(zone_config::seeing(doc).filter_map(network).collect()),
+        _ => Visibility::Public,
+    };
+    let kind = if let Some(peer) = zone_config::peer(doc) {
+        ZoneKind::Peering(network(peer)?)
+    } else if let Some(targets) = zone_config::targets(doc) {
+        ZoneKind::Forwarding(targets.into_iter().map(|address| SocketAddr::new(address, DNS)).collect())
+    } else {
+        let sets = view.range(&keys::sets(key)).filter_map(|kv| {
+            let compiled = records::compile(document::object(&kv.value));
+            compiled
+                .inspect_err(|error| tracing::error!(key = &*kv.key, context = error.context(), "unreadable"))
+                .ok()
+        });
+        ZoneKind::Plain(sets.collect())
+    };
+    Some(Zone::new(apex, visible, kind))
+}
+
+fn network(link: &str) -> Option<NetworkId> {
+    ResourceName::parse(link).ok().map(|name| NetworkId::from_relative(&name.relative()))
+}

@@ -1,0 +1,340 @@
+//! Making and changing services.
+
+use serde_json::{Map, Value, json};
+use vestibule_model::{id, time};
+
+use super::annotation::{
+    self, CREATOR, INGRESS, INGRESS_STATUS, LAST_MODIFIER, LOCATION, OPERATION_ID, URLS,
+};
+use super::name::{self, DEFAULT_LOCATION, Kind, Name, Place};
+use super::operations::{self, Verb};
+use super::{Caller, Run, json as reach, read, revision, status, template, url, validate};
+use crate::{ANSWER_WITHIN, Change, Document, Error};
+
+/// Revisions of a service that are kept, as many as Cloud Run keeps. Tests need not make a thousand.
+pub(super) const KEEP_REVISIONS: usize = if cfg!(test) { 30 } else { 1000 };
+
+/// What a client wants a service to be.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    pub(super) labels: Document,
+    pub(super) annotations: Document,
+    /// `template` and `traffic`.
+    pub(super) spec: Document,
+    /// Make a revision even if the template is the same.
+    pub(super) force: bool,
+}
+
+/// What a change made of it.
+pub(super) struct Written {
+    pub(super) service: Value,
+    /// The operation, unless nothing changed.
+    pub(super) operation: Option<String>,
+}
+
+impl Wanted {
+    /// Reads a v1 document.
+    pub(super) fn from_v1(mut body: Document) -> Result<Wanted, Error> {
+        if let Some(kind) = body.get("kind").and_then(Value::as_str)
+            && kind != "Service"
+        {
+            return Err(Error::invalid("kind", kind, "Must be Service."));
+        }
+        let mut metadata = take_object(&mut body, "metadata");
+        Ok(Wanted {
+            labels: take_object(&mut metadata, "labels"),
+            annotations: take_object(&mut metadata, "annotations"),
+            spec: take_object(&mut body, "spec"),
+            force: false,
+        })
+    }
+
+    /// Fills in what was left out, and drops what is not for clients to say.
+    fn complete(&mut self, name: &Name) {
+        self.labels.remove(LOCATION);
+        self.annotations.retain(|key, _| !annotation::SERVER_WRITTEN.contains(&key.as_str()));
+        self.annotations.entry(INGRESS).or_insert_with(|| "all".into());
+        for (_, value) in self.spec.iter_mut() {
+            reach::prune_nulls(value);
+        }
+        self.spec.retain(|member, _| matches!(member.as_str(), "template" | "traffic"));
+        template::complete(reach::object_mut(&mut self.spec, "template"), &name.project);
+        let traffic = self.spec.entry("traffic").or_insert(Value::Null);
+        if reach::same(traffic, &Value::Null) {
+            *traffic = json!([{ "latestRevision": true, "percent": 100 }]);
+        }
+    }
+}
+
+fn take_object(parent: &mut Document, member: &str) -> Document {
+    match parent.remove(member) {
+        Some(Value::Object(object)) => object,
+        _ => Map::new(),
+    }
+}
+
+impl Run<'_> {
+    /// Makes a service from a v1 document. Returns it, ready if the runtime was quick.
+    pub fn create(&self, caller: Caller<'_>, place: Place<'_>, body: Document) -> Result<Value, Error> {
+        let service =
+            reach::text(body.get("metadata").unwrap_or(&Value::Null), &["name"]).unwrap_or_default();
+        let name = new_name(place, service)?;
+        let wanted = Wanted::from_v1(body)?;
+        let (written, _) = self.make(caller, &name, wanted)?;
+        Ok(self.answer(caller, &name, written))
+    }
+
+    /// Replaces a service by a v1 document. `metadata.resourceVersion`, if sent, must be the current one.
+    pub fn replace(
+        &self,
+        caller: Caller<'_>,
+        place: Place<'_>,
+        service: &str,
+        body: Document,
+    ) -> Result<Value, Error> {
+        let metadata = body.get("metadata").cloned().unwrap_or_default();
+        if let Some(other) = reach::text(&metadata, &["name"])
+            && other != service
+        {
+            return Err(Error::invalid("metadata.name", other, "The name cannot be changed."));
+        }
+        let version = reach::text(&metadata, &["resourceVersion"]).map(str::to_owned);
+        let wanted = Wanted::from_v1(body)?;
+        let name = name::locate(&self.control.view(), place, Kind::Service, service)?;
+        let written =
+            self.rewrite(caller, &name, |_| Ok(wanted), |old| check_version(&name, old, version.as_deref()))?;
+        Ok(self.answer(caller, &name, written))
+    }
+
+    /// The service as it is after the change has had a moment to take effect.
+    fn answer(&self, caller: Caller<'_>, name: &Name, written: Written) -> Value {
+        let current =
+            if caller.dry_run { None } else { self.control.view().get(&name.key(Kind::Service)).cloned() };
+        match current {
+            // Unless someone deleted it meanwhile: then what was made is the answer.
+            Some(current) => read::service(&current.value),
+            None => read::service(&written.service),
+        }
+    }
+
+    /// Makes a service that must not exist, and waits a moment for the runtime.
+    pub(super) fn make(
+        &self,
+        caller: Caller<'_>,
+        name: &Name,
+        wanted: Wanted,
+    ) -> Result<(Written, Name), Error> {
+        let written = self.commit(caller, name, |change| {
+            if change.exists(&name.key(Kind::Service)) {
+                return Err(Error::AlreadyExists {
+                    message: format!("Resource '{}' already exists.", name.name),
+                });
+            }
+            write(change, name, None, wanted, caller.email)
+        })?;
+        Ok((written, name.clone()))
+    }
+
+    /// Changes a service that must exist, and waits a moment for the runtime.
+    pub(super) fn rewrite(
+        &self,
+        caller: Caller<'_>,
+        name: &Name,
+        wanted: impl FnOnce(&Value) -> Result<Wanted, Error>,
+        check: impl FnOnce(&Value) -> Result<(), Error>,
+    ) -> Result<Written, Error> {
+        self.commit(caller, name, |change| {
+            let old = change.get(&name.key(Kind::Service)).ok_or_else(|| name.not_found(Kind::Service))?;
+            check(&old)?;
+            let wanted = wanted(&old)?;
+            write(change, name, Some(&old), wanted, caller.email)
+        })
+    }
+
+    fn commit(
+        &self,
+        caller: Caller<'_>,
+        name: &Name,
+        build: impl FnOnce(&mut Change<'_>) -> Result<Written, Error>,
+    ) -> Result<Written, Error> {
+        if caller.dry_run {
+            return build(&mut Change::new(self.control, self.control.view()));
+        }
+        let (written, revision) = self.control.change(build)?;
+        if written.operation.is_some() {
+            self.settle(name, revision, ANSWER_WITHIN);
+        }
+        Ok(written)
+    }
+}
+
+/// The name of a service to be made.
+pub(super) fn new_name(place: Place<'_>, service: &str) -> Result<Name, Error> {
+    name::check_service(service)?;
+    let location = place.location.unwrap_or(DEFAULT_LOCATION);
+    name::check_location(location)?;
+    Ok(Name::new(place.project, location, service))
+}
+
+fn check_version(name: &Name, old: &Value, sent: Option<&str>) -> Result<(), Error> {
+    let current = reach::text(old, &["metadata", "resourceVersion"]).unwrap_or_default();
+    match sent {
+        Some(sent) if sent != current => Err(Error::Aborted {
+            message: format!(
+                "Conflict for resource '{}': version '{sent}' was specified but current version is '{current}'.",
+                name.name
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Stages a service, and the revision and the operation that come with it. Stages nothing if nothing changes.
+fn write(
+    change: &mut Change<'_>,
+    name: &Name,
+    old: Option<&Value>,
+    mut wanted: Wanted,
+    caller: &str,
+) -> Result<Written, Error> {
+    wanted.complete(name);
+    let hosts = url::hosts(name);
+    let spec = Value::Object(wanted.spec.clone());
+    validate::service(&wanted.annotations, &spec, &hosts)?;
+    if let Some(old) = old
+        && !wanted.force
+        && is_same(old, &wanted, &spec)
+    {
+        return Ok(Written { service: old.clone(), operation: None });
+    }
+    let operation = operations::new_id();
+    let mut service = document(change, name, old, &wanted, spec, caller, &operation);
+    let (created, count) = revision_for(change, name, old, &service, wanted.force, caller)?;
+    service["vestibule"] = json!({
+        "revisions": count,
+        "updateTime": time::rfc3339(change.now()),
+    });
+    service["status"] = status::pending(&service, name, &created, change.now());
+    let generation = service["metadata"]["generation"].as_i64().unwrap_or(1);
+    operations::record(change, name, &operation, Verb::Write { generation }, &service);
+    change.put(&name.key(Kind::Service), service.clone());
+    Ok(Written { service, operation: Some(operation) })
+}
+
+/// Whether a client asks for what there already is.
+fn is_same(old: &Value, wanted: &Wanted, spec: &Value) -> bool {
+    let own = |map: &Value, server: &[&str]| {
+        let mut map = map.as_object().cloned().unwrap_or_default();
+        map.retain(|key, _| !server.contains(&key.as_str()));
+        Value::Object(map)
+    };
+    reach::same(&own(&old["metadata"]["labels"], &[LOCATION]), &Value::Object(wanted.labels.clone()))
+        && reach::same(
+            &own(&old["metadata"]["annotations"], annotation::SERVER_WRITTEN),
+            &Value::Object(wanted.annotations.clone()),
+        )
+        && reach::same(&old["spec"]["template"], &spec["template"])
+        && old["spec"]["traffic"] == spec["traffic"]
+}
+
+/// The service's document without its status.
+fn document(
+    change: &Change<'_>,
+    name: &Name,
+    old: Option<&Value>,
+    wanted: &Wanted,
+    spec: Value,
+    caller: &str,
+    operation: &str,
+) -> Value {
+    let number = name.project_number();
+    let before = |field: &str| old.map(|old| old["metadata"][field].clone()).filter(|value| !value.is_null());
+    let creator =
+        old.and_then(|old| reach::text(old, &["metadata", "annotations", CREATOR])).unwrap_or(caller);
+    // Until the runtime obeys, the old ingress is in force.
+    let ingress = wanted.annotations.get(INGRESS).and_then(Value::as_str).unwrap_or("all");
+    let in_force =
+        old.and_then(|old| reach::text(old, &["metadata", "annotations", INGRESS_STATUS])).unwrap_or(ingress);
+    let mut annotations = wanted.annotations.clone();
+    for (key, value) in [
+        (CREATOR, creator.to_owned()),
+        (LAST_MODIFIER, caller.to_owned()),
+        (INGRESS_STATUS, in_force.to_owned()),
+        (URLS, json!(url::hosts(name).urls()).to_string()),
+        (OPERATION_ID, operation.to_owned()),
+    ] {
+        annotations.insert(key.to_owned(), value.into());
+    }
+    let mut labels = wanted.labels.clone();
+    labels.insert(LOCATION.to_owned(), name.location.as_str().into());
+    let generation = before("generation").and_then(|generation| generation.as_i64()).unwrap_or(0) + 1;
+    json!({
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name.name,
+            "namespace": number,
+            "selfLink": format!("/apis/serving.knative.dev/v1/namespaces/{number}/services/{}", name.name),
+            "uid": before("uid").unwrap_or_else(|| id::uuid().into()),
+            "resourceVersion": revision::version(change.now()),
+            "generation": generation,
+            "creationTimestamp": before("creationTimestamp").unwrap_or_else(|| time::rfc3339(change.now()).into()),
+            "labels": labels,
+            "annotations": annotations,
+        },
+        "spec": spec,
+        "status": old.map(|old| old["status"].clone()).unwrap_or_default(),
+    })
+}
+
+/// The newest revision after this change, made if the template changed, and how many the service has had.
+fn revision_for(
+    change: &mut Change<'_>,
+    name: &Name,
+    old: Option<&Value>,
+    service: &Value,
+    force: bool,
+    caller: &str,
+) -> Result<(String, u64), Error> {
+    let template = &service["spec"]["template"];
+    let count = old.and_then(|old| old["vestibule"]["revisions"].as_u64()).unwrap_or(0);
+    if let Some(old) = old
+        && !force
+        && template::same(&old["spec"]["template"], template)
+    {
+        let latest = reach::text(old, &["status", "latestCreatedRevisionName"]).unwrap_or_default();
+        return Ok((latest.to_owned(), count));
+    }
+    let asked = reach::text(template, &["metadata", "name"]);
+    let revision = revision::choose_name(change, name, count + 1, asked)?;
+    if let Some(existing) = change.get(&revision.key(Kind::Revision)) {
+        let own = revision::service_of(&existing) == Some(name.name.as_str());
+        if own && template::same(&existing["vestibule"]["template"], template) {
+            return Ok((revision.name, count));
+        }
+        let message =
+            format!("Revision named '{}' with different configuration already exists.", revision.name);
+        return Err(Error::AlreadyExists { message });
+    }
+    let uid = reach::text(service, &["metadata", "uid"]).unwrap_or_default();
+    let new = revision::New { service: name, service_uid: uid, number: count + 1, template, creator: caller };
+    let document = revision::document(&revision, &new, change.now());
+    change.put(&revision.key(Kind::Revision), document);
+    forget_oldest(change, name, service);
+    Ok((revision.name, count + 1))
+}
+
+/// Stages the deletion of the oldest revisions beyond those that are kept. What traffic names stays.
+fn forget_oldest(change: &mut Change<'_>, name: &Name, service: &Value) {
+    let revisions = revision::of_service(change.view(), name);
+    // The new one is not among them yet.
+    let surplus = (revisions.len() + 1).saturating_sub(KEEP_REVISIONS);
+    let named = |revision: &str| {
+        let entries = [&["spec", "traffic"], &["status", "traffic"]].map(|path| reach::items(service, path));
+        entries.iter().any(|entries| entries.iter().any(|entry| entry["revisionName"] == revision))
+    };
+    let old = revisions.into_iter().take(surplus).map(|(revision, _)| revision);
+    for revision in old.filter(|revision| !named(&revision.name)) {
+        change.delete(&revision.key(Kind::Revision));
+    }
+}

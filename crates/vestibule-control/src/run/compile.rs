@@ -1,0 +1,224 @@
+//! From documents to what the runtime should do.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use vestibule_iam::policy::Policy;
+use vestibule_run::desired::{
+    Desired, Ingress, Probe, ProbeKind, Protocol, Revision, Service, ServiceKey, TrafficTarget,
+};
+use vestibule_store::View;
+
+use super::annotation::{
+    self, CUSTOM_AUDIENCES, DEFAULT_URL_DISABLED, INGRESS, INVOKER_IAM_DISABLED, MANUAL_COUNT, MAX_SCALE,
+    MIN_SCALE, SCALING_MODE, SERVICE_MAX, SERVICE_MIN,
+};
+use super::revision::{self, Bundle, DEFAULT_MAX_SCALE};
+use super::status::Facts;
+use super::traffic::Readiness;
+use super::{json, template, url};
+use crate::iam;
+
+/// Everything that should run in this state of the store.
+pub fn desired(view: &View) -> Desired {
+    let mut projects: HashMap<String, Arc<Policy>> = HashMap::new();
+    let mut compiled = Vec::new();
+    for bundle in revision::bundles(view) {
+        let name = &bundle.name;
+        let project = projects.entry(name.project.clone());
+        let project = project.or_insert_with(|| Arc::new(iam::project_policy(view, &name.project))).clone();
+        let policies = vec![Arc::new(iam::policy_at(view, &name.policy_key())), project];
+        compiled.push(Arc::new(service(&bundle, policies)));
+    }
+    Desired { generation: view.revision(), services: compiled }
+}
+
+fn service(bundle: &Bundle, policies: Vec<Arc<Policy>>) -> Service {
+    let (name, document) = (&bundle.name, &*bundle.service.value);
+    let facts = Facts::new(name, bundle.revision_documents());
+    let annotation = |key: &str| json::text(document, &["metadata", "annotations", key]);
+    let entries = facts.traffic(document);
+    let traffic: Vec<TrafficTarget> = entries.iter().map(target).collect();
+    let hosts = url::hosts(name);
+    let share =
+        |revision: &str| traffic.iter().filter(|t| *t.revision == *revision).map(|t| t.percent).sum::<u32>();
+    let used = |revision: &str| traffic.iter().any(|t| *t.revision == *revision);
+    let scaling = Scaling::of_service(&annotation);
+    let compiled = bundle.revisions.iter().filter_map(|(revision, stored)| {
+        let document = &*stored.value;
+        let proven = match revision::readiness(document) {
+            Readiness::Ready if used(&revision.name) => true,
+            Readiness::Deploying => false,
+            // What cannot be reached need not run, and what failed need not be tried again.
+            Readiness::Ready | Readiness::Failed { .. } => return None,
+        };
+        Some(Arc::new(scaling.apply(compile(&revision.name, document, proven), share(&revision.name))))
+    });
+    Service {
+        key: ServiceKey {
+            project: name.project.as_str().into(),
+            region: name.location.as_str().into(),
+            name: name.name.as_str().into(),
+        },
+        project_number: name.project_number().into(),
+        ingress: ingress(annotation(INGRESS)),
+        invoker_check_disabled: annotation(INVOKER_IAM_DISABLED).is_some_and(annotation::is_true),
+        policies,
+        audiences: audiences(&hosts, &traffic, annotation(CUSTOM_AUDIENCES)),
+        hosts: vec![hosts.hashed, hosts.deterministic],
+        default_url_disabled: annotation(DEFAULT_URL_DISABLED).is_some_and(annotation::is_true),
+        revisions: compiled.collect(),
+        traffic,
+    }
+}
+
+fn ingress(value: Option<&str>) -> Ingress {
+    match value {
+        Some("internal") => Ingress::Internal,
+        Some("internal-and-cloud-load-balancing") => Ingress::InternalAndCloudLoadBalancing,
+        Some("none") => Ingress::None,
+        _ => Ingress::All,
+    }
+}
+
+fn target(entry: &Value) -> TrafficTarget {
+    TrafficTarget {
+        revision: entry["revisionName"].as_str().unwrap_or_default().into(),
+        percent: entry["percent"].as_u64().and_then(|percent| u32::try_from(percent).ok()).unwrap_or(0),
+        tag: json::text(entry, &["tag"]).map(Into::into),
+    }
+}
+
+/// What an identity token may be meant for: any URL of the service, with or without a tag, or what its owner added.
+fn audiences(hosts: &url::Hosts, traffic: &[TrafficTarget], custom: Option<&str>) -> Vec<String> {
+    let mut audiences: Vec<String> = hosts.urls().into();
+    for tag in traffic.iter().filter_map(|target| target.tag.as_deref()) {
+        audiences.extend(hosts.tag_urls(tag));
+    }
+    let custom: Vec<String> = custom.and_then(|custom| serde_json::from_str(custom).ok()).unwrap_or_default();
+    audiences.extend(custom);
+    audiences
+}
+
+/// Numbers of instances that a service asks for over all its revisions.
+struct Scaling {
+    min: u32,
+    max: Option<u32>,
+    manual: Option<u32>,
+}
+
+impl Scaling {
+    fn of_service<'a>(annotation: &impl Fn(&str) -> Option<&'a str>) -> Scaling {
+        let number = |key: &str| annotation(key).and_then(|text| text.parse().ok());
+        let manual = annotation(SCALING_MODE) == Some("manual");
+        Scaling {
+            min: number(SERVICE_MIN).unwrap_or(0),
+            max: number(SERVICE_MAX),
+            manual: manual.then(|| number(MANUAL_COUNT).unwrap_or(1)),
+        }
+    }
+
+    /// Gives a revision its part, by its share of the traffic. A part is never rounded down to none.
+    fn apply(&self, mut revision: Revision, percent: u32) -> Revision {
+        let part = |of: u32| u64::from(of).saturating_mul(u64::from(percent.min(100))).div_ceil(100) as u32;
+        if let Some(count) = self.manual {
+            revision.min_instances = part(count);
+            revision.max_instances = if percent == 0 { revision.max_instances } else { part(count) };
+            return revision;
+        }
+        revision.min_instances = revision.min_instances.max(part(self.min));
+        if let Some(max) = self.max {
+            revision.max_instances = revision.max_instances.min(part(max).max(1));
+        }
+        revision.min_instances = revision.min_instances.min(revision.max_instances);
+        revision
+    }
+}
+
+fn compile(name: &str, document: &Value, proven: bool) -> Revision {
+    let spec = &document["spec"];
+    let container = &spec["containers"][0];
+    let annotation = |key: &str| json::text(document, &["metadata", "annotations", key]);
+    let count = |key: &str| annotation(key).and_then(|text| text.parse::<u32>().ok());
+    let number = |value: &Value, default: u64| value.as_u64().filter(|number| *number > 0).unwrap_or(default);
+    let port = u16::try_from(template::container_port(container)).unwrap_or(8080);
+    let texts = |member: &str| -> Vec<String> {
+        json::items(container, &[member]).iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    };
+    let mut named = spec.clone();
+    template::name_containers(&mut named);
+    let mut limits: BTreeMap<String, String> = json::strings(container, &["resources", "limits"])
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect();
+    for (resource, default) in [("cpu", "1000m"), ("memory", "512Mi")] {
+        limits.entry(resource.to_owned()).or_insert_with(|| default.to_owned());
+    }
+    Revision {
+        name: name.into(),
+        image: container["image"].as_str().unwrap_or_default().to_owned(),
+        command: texts("command"),
+        args: texts("args"),
+        env: env(container),
+        container_name: named["containers"][0]["name"].as_str().unwrap_or_default().to_owned(),
+        port,
+        protocol: match container["ports"][0]["name"].as_str() {
+            Some("h2c") => Protocol::H2c,
+            _ => Protocol::Http1,
+        },
+        concurrency: number(&spec["containerConcurrency"], 80) as u32,
+        min_instances: count(MIN_SCALE).unwrap_or(0),
+        max_instances: count(MAX_SCALE).unwrap_or(DEFAULT_MAX_SCALE),
+        timeout: Duration::from_secs(number(&spec["timeoutSeconds"], 300)),
+        service_account: spec["serviceAccountName"].as_str().unwrap_or_default().to_owned(),
+        startup_probe: probe(&container["startupProbe"], port),
+        limits,
+        proven,
+    }
+}
+
+fn env(container: &Value) -> Vec<(String, String)> {
+    let pair = |variable: &Value| {
+        let value = variable["value"].as_str().unwrap_or_default();
+        Some((variable["name"].as_str()?.to_owned(), value.to_owned()))
+    };
+    json::items(container, &["env"]).iter().filter_map(pair).collect()
+}
+
+fn probe(probe: &Value, port: u16) -> Probe {
+    let seconds = |member: &str, default: u64| Duration::from_secs(probe[member].as_u64().unwrap_or(default));
+    let own_port = |handler: &str| {
+        let own = probe[handler]["port"].as_u64().and_then(|port| u16::try_from(port).ok());
+        own.filter(|port| *port != 0).unwrap_or(port)
+    };
+    let kind = if probe["httpGet"].is_object() {
+        let header = |header: &Value| {
+            Some((
+                header["name"].as_str()?.to_owned(),
+                header["value"].as_str().unwrap_or_default().to_owned(),
+            ))
+        };
+        ProbeKind::Http {
+            port: own_port("httpGet"),
+            path: json::text(probe, &["httpGet", "path"]).unwrap_or("/").to_owned(),
+            headers: json::items(probe, &["httpGet", "httpHeaders"]).iter().filter_map(header).collect(),
+        }
+    } else if probe["grpc"].is_object() {
+        let service = json::text(probe, &["grpc", "service"]).unwrap_or_default().to_owned();
+        ProbeKind::Grpc { port: own_port("grpc"), service }
+    } else if probe["tcpSocket"].is_object() {
+        ProbeKind::Tcp { port: own_port("tcpSocket") }
+    } else {
+        return Probe::default_tcp(port);
+    };
+    Probe {
+        kind,
+        initial_delay: seconds("initialDelaySeconds", 0),
+        period: seconds("periodSeconds", 10),
+        timeout: seconds("timeoutSeconds", 1),
+        failure_threshold: probe["failureThreshold"]
+            .as_u64()
+            .map_or(3, |n| n.min(u64::from(u32::MAX)) as u32),
+    }
+}

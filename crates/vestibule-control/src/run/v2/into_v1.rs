@@ -1,0 +1,336 @@
+//! From a v2 service to what a v1 client would have wanted.
+
+use serde_json::{Map, Value, json};
+
+use super::super::annotation as a;
+use super::super::change::Wanted;
+use super::super::json as reach;
+use crate::{Document, Error, document};
+
+/// Parts of a service that are documented and not built.
+const SERVICE_NOT_BUILT: [&str; 4] = ["buildConfig", "multiRegionSettings", "sshEnabled", "functionalType"];
+/// Parts of a template that are documented and not built.
+const TEMPLATE_NOT_BUILT: [&str; 10] = [
+    "volumes",
+    "nodeSelector",
+    "sandboxes",
+    "serviceMesh",
+    "encryptionKey",
+    "encryptionKeyRevocationAction",
+    "encryptionKeyShutdownDuration",
+    "gpuZonalRedundancyDisabled",
+    "ambientNetworking",
+    "workloadIdentityConfig",
+];
+/// Parts of a container that are documented and not built.
+const CONTAINER_NOT_BUILT: [&str; 7] = [
+    "baseImageUri",
+    "buildConfig",
+    "dependsOn",
+    "sandboxLauncher",
+    "sourceCode",
+    "volumeMounts",
+    "workingDir",
+];
+
+/// Reads a v2 document. `old` is the v1 document that it takes the place of.
+pub(super) fn wanted(body: Document, old: Option<&Value>) -> Result<Wanted, Error> {
+    let mut body = Value::Object(body);
+    reach::prune_nulls(&mut body);
+    let body = document::object(&body);
+    document::not_built(body, "run.projects.locations.services", &SERVICE_NOT_BUILT)?;
+    let null = Value::Null;
+    let labels = own(body.get("labels").unwrap_or(&null), "labels")?;
+    let mut annotations = own(body.get("annotations").unwrap_or(&null), "annotations")?;
+    service_annotations(body, &mut annotations);
+    let template = body.get("template").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut spec = Map::new();
+    spec.insert("template".into(), Value::Object(self::template(&template)?));
+    if let Some(Value::Array(targets)) = body.get("traffic") {
+        spec.insert("traffic".into(), targets.iter().map(target).collect());
+    }
+    let mut wanted = Wanted { labels, annotations, spec, force: false };
+    if let Some(old) = old {
+        carry_over(old, &mut wanted);
+    }
+    Ok(wanted)
+}
+
+/// Labels or annotations of a client; those that v2 keeps for itself are refused.
+fn own(value: &Value, field: &str) -> Result<Document, Error> {
+    if let Some((key, _)) = reach::strings(value, &[]).find(|(key, _)| a::is_reserved(key)) {
+        let why = format!("The namespaces {} are reserved.", a::RESERVED.join(", "));
+        return Err(Error::invalid(format!("{field}[{key}]"), key, why));
+    }
+    Ok(value.as_object().cloned().unwrap_or_default())
+}
+
+fn service_annotations(body: &Document, annotations: &mut Document) {
+    let mut set = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            annotations.insert(key.to_owned(), value.into());
+        }
+    };
+    let text = |field: &str| document::text(body, field).map(str::to_owned);
+    let flag = |field: &str| document::flag(body, field).then(|| "true".to_owned());
+    set(a::DESCRIPTION, text("description"));
+    set(a::CLIENT_NAME, text("client"));
+    set(a::CLIENT_VERSION, text("clientVersion"));
+    set(a::INGRESS, ingress(document::text(body, "ingress")));
+    // GA is what is meant without a stage, and is not written down.
+    set(
+        a::LAUNCH_STAGE,
+        text("launchStage").filter(|stage| !matches!(stage.as_str(), "GA" | "LAUNCH_STAGE_UNSPECIFIED")),
+    );
+    set(a::DEFAULT_URL_DISABLED, flag("defaultUriDisabled"));
+    set(a::INVOKER_IAM_DISABLED, flag("invokerIamDisabled"));
+    set(a::IAP_ENABLED, flag("iapEnabled"));
+    let audiences = document::items(body, "customAudiences");
+    set(a::CUSTOM_AUDIENCES, (!audiences.is_empty()).then(|| json!(audiences).to_string()));
+    if let Some(Value::Object(binary)) = body.get("binaryAuthorization") {
+        let default = document::flag(binary, "useDefault").then(|| "default".to_owned());
+        set(a::BINARY_AUTHORIZATION, default.or_else(|| document::text(binary, "policy").map(str::to_owned)));
+        set(a::BREAKGLASS, document::text(binary, "breakglassJustification").map(str::to_owned));
+    }
+    if let Some(Value::Object(scaling)) = body.get("scaling") {
+        let number = |field: &str| document::integer(scaling, field);
+        set(a::SERVICE_MIN, number("minInstanceCount").filter(|n| *n != 0).map(|n| n.to_string()));
+        set(a::SERVICE_MAX, number("maxInstanceCount").filter(|n| *n != 0).map(|n| n.to_string()));
+        set(a::MANUAL_COUNT, number("manualInstanceCount").map(|n| n.to_string()));
+        set(
+            a::SCALING_MODE,
+            match document::text(scaling, "scalingMode") {
+                Some("MANUAL") => Some("manual".to_owned()),
+                Some("AUTOMATIC") => Some("automatic".to_owned()),
+                _ => None,
+            },
+        );
+    }
+}
+
+fn ingress(ingress: Option<&str>) -> Option<String> {
+    let ingress = match ingress? {
+        "INGRESS_TRAFFIC_INTERNAL_ONLY" => "internal",
+        "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER" => "internal-and-cloud-load-balancing",
+        "INGRESS_TRAFFIC_NONE" => "none",
+        _ => "all",
+    };
+    Some(ingress.to_owned())
+}
+
+fn target(target: &Value) -> Value {
+    let mut out = Map::new();
+    match reach::text(target, &["revision"]) {
+        // Some clients give the revision's full name.
+        Some(revision) => out.insert("revisionName".into(), revision.rsplit('/').next().into()),
+        None => out.insert("latestRevision".into(), true.into()),
+    };
+    for field in ["percent", "tag"] {
+        if !target[field].is_null() {
+            out.insert(field.into(), target[field].clone());
+        }
+    }
+    Value::Object(out)
+}
+
+fn template(template: &Document) -> Result<Document, Error> {
+    document::not_built(template, "run.projects.locations.services.template", &TEMPLATE_NOT_BUILT)?;
+    let null = Value::Null;
+    let labels = own(template.get("labels").unwrap_or(&null), "template.labels")?;
+    let mut annotations = own(template.get("annotations").unwrap_or(&null), "template.annotations")?;
+    let first = document::items(template, "containers").first();
+    template_annotations(template, first.and_then(|first| first["resources"].as_object()), &mut annotations);
+    let mut metadata = Map::new();
+    if let Some(revision) = document::text(template, "revision") {
+        metadata.insert("name".into(), revision.into());
+    }
+    if !labels.is_empty() {
+        metadata.insert("labels".into(), Value::Object(labels));
+    }
+    if !annotations.is_empty() {
+        metadata.insert("annotations".into(), Value::Object(annotations));
+    }
+    let mut spec = Map::new();
+    let containers: Result<Vec<Value>, Error> =
+        document::items(template, "containers").iter().map(container).collect();
+    spec.insert("containers".into(), Value::Array(containers?));
+    if let Some(concurrency) = document::integer(template, "maxInstanceRequestConcurrency") {
+        spec.insert("containerConcurrency".into(), concurrency.into());
+    }
+    if let Some(account) = document::text(template, "serviceAccount") {
+        spec.insert("serviceAccountName".into(), account.into());
+    }
+    if let Some(timeout) = document::text(template, "timeout") {
+        spec.insert("timeoutSeconds".into(), seconds(timeout)?.into());
+    }
+    let mut out = Map::new();
+    out.insert("metadata".into(), Value::Object(metadata));
+    out.insert("spec".into(), Value::Object(spec));
+    Ok(out)
+}
+
+fn seconds(timeout: &str) -> Result<i64, Error> {
+    let number: Option<f64> = timeout.strip_suffix('s').and_then(|number| number.parse().ok());
+    match number {
+        Some(number) if number.fract() == 0.0 && number.abs() < 1e9 => Ok(number as i64),
+        _ => Err(Error::invalid("template.timeout", timeout, "It must be a whole number of seconds.")),
+    }
+}
+
+fn template_annotations(template: &Document, resources: Option<&Document>, annotations: &mut Document) {
+    let mut set = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            annotations.insert(key.to_owned(), value.into());
+        }
+    };
+    let text = |field: &str| document::text(template, field).map(str::to_owned);
+    let flag = |field: &str| document::flag(template, field).then(|| "true".to_owned());
+    set(a::CLIENT_NAME, text("client"));
+    set(a::CLIENT_VERSION, text("clientVersion"));
+    set(a::SESSION_AFFINITY, flag("sessionAffinity"));
+    set(a::HEALTH_CHECK_DISABLED, flag("healthCheckDisabled"));
+    set(
+        a::EXECUTION_ENVIRONMENT,
+        match document::text(template, "executionEnvironment") {
+            Some("EXECUTION_ENVIRONMENT_GEN1") => Some("gen1".to_owned()),
+            Some("EXECUTION_ENVIRONMENT_GEN2") => Some("gen2".to_owned()),
+            _ => None,
+        },
+    );
+    if let Some(Value::Object(scaling)) = template.get("scaling") {
+        let count =
+            |field: &str| document::integer(scaling, field).filter(|n| *n != 0).map(|n| n.to_string());
+        set(a::MIN_SCALE, count("minInstanceCount"));
+        set(a::MAX_SCALE, count("maxInstanceCount"));
+        let share = |field: &str| scaling.get(field).filter(|value| value.is_number()).map(Value::to_string);
+        set(a::CONCURRENCY_TARGET, share("concurrencyUtilization"));
+        set(a::CPU_TARGET, share("cpuUtilization"));
+    }
+    if let Some(Value::Object(vpc)) = template.get("vpcAccess") {
+        set(a::VPC_CONNECTOR, document::text(vpc, "connector").map(str::to_owned));
+        set(
+            a::VPC_EGRESS,
+            match document::text(vpc, "egress") {
+                Some("ALL_TRAFFIC") => Some("all-traffic".to_owned()),
+                Some("PRIVATE_RANGES_ONLY") => Some("private-ranges-only".to_owned()),
+                _ => None,
+            },
+        );
+        let interfaces = document::items(vpc, "networkInterfaces");
+        set(a::NETWORK_INTERFACES, (!interfaces.is_empty()).then(|| json!(interfaces).to_string()));
+    }
+    // Without a word about resources the processor idles between requests and is boosted at start; with one, what is
+    // not said is false.
+    let said = |field: &str| resources.is_none_or(|resources| document::flag(resources, field));
+    set(a::CPU_THROTTLING, (!said("cpuIdle")).then(|| "false".to_owned()));
+    set(a::STARTUP_CPU_BOOST, said("startupCpuBoost").then(|| "true".to_owned()));
+}
+
+fn container(container: &Value) -> Result<Value, Error> {
+    let container = document::object(container);
+    document::not_built(
+        container,
+        "run.projects.locations.services.template.containers",
+        &CONTAINER_NOT_BUILT,
+    )?;
+    let mut out = Map::new();
+    for field in
+        ["name", "image", "command", "args", "ports", "startupProbe", "livenessProbe", "readinessProbe"]
+    {
+        if let Some(value) = container.get(field) {
+            out.insert(field.to_owned(), value.clone());
+        }
+    }
+    if let Some(limits) = container.get("resources").and_then(|resources| resources.get("limits")) {
+        out.insert("resources".into(), json!({ "limits": limits }));
+    }
+    if let Some(Value::Array(env)) = container.get("env") {
+        let mut variables = Vec::with_capacity(env.len());
+        for variable in env {
+            if variable.get("valueSource").is_some() {
+                let what = "run.projects.locations.services.template.containers.env.valueSource";
+                return Err(Error::not_implemented(what));
+            }
+            variables.push(variable.clone());
+        }
+        out.insert("env".into(), Value::Array(variables));
+    }
+    Ok(Value::Object(out))
+}
+
+/// Keeps what v2 cannot say: annotations and labels in its own namespaces that it has no field for, and the spelling
+/// of those that it has.
+fn carry_over(old: &Value, wanted: &mut Wanted) {
+    let mut annotations = Value::Object(std::mem::take(&mut wanted.annotations));
+    carry(&old["metadata"]["annotations"], &mut annotations, SERVICE_FIELDS);
+    wanted.annotations = annotations.as_object().cloned().unwrap_or_default();
+    let template = &old["spec"]["template"]["metadata"];
+    if let Some(new) = wanted.spec.get_mut("template") {
+        carry(&template["annotations"], &mut new["metadata"]["annotations"], TEMPLATE_FIELDS);
+        for (key, value) in reach::strings(&template["labels"], &[]).filter(|(key, _)| a::is_reserved(key)) {
+            new["metadata"]["labels"][key] = value.into();
+        }
+    }
+}
+
+/// Annotations of a service that v2 has fields for.
+const SERVICE_FIELDS: &[&str] = &[
+    a::DESCRIPTION,
+    a::CLIENT_NAME,
+    a::CLIENT_VERSION,
+    a::INGRESS,
+    a::LAUNCH_STAGE,
+    a::DEFAULT_URL_DISABLED,
+    a::INVOKER_IAM_DISABLED,
+    a::IAP_ENABLED,
+    a::CUSTOM_AUDIENCES,
+    a::BINARY_AUTHORIZATION,
+    a::BREAKGLASS,
+    a::SERVICE_MIN,
+    a::SERVICE_MAX,
+    a::MANUAL_COUNT,
+    a::SCALING_MODE,
+];
+
+/// Annotations of a template that v2 has fields for.
+const TEMPLATE_FIELDS: &[&str] = &[
+    a::CLIENT_NAME,
+    a::CLIENT_VERSION,
+    a::SESSION_AFFINITY,
+    a::HEALTH_CHECK_DISABLED,
+    a::EXECUTION_ENVIRONMENT,
+    a::MIN_SCALE,
+    a::MAX_SCALE,
+    a::CONCURRENCY_TARGET,
+    a::CPU_TARGET,
+    a::VPC_CONNECTOR,
+    a::VPC_EGRESS,
+    a::NETWORK_INTERFACES,
+    a::CPU_THROTTLING,
+    a::STARTUP_CPU_BOOST,
+];
+
+fn carry(old: &Value, new: &mut Value, fields: &[&str]) {
+    for (key, value) in reach::strings(old, &[]) {
+        let hidden = a::is_reserved(key) && !fields.contains(&key);
+        let respelt = new[key].as_str().is_some_and(|new| new != value && new.eq_ignore_ascii_case(value));
+        if hidden || respelt || (new[key].is_null() && is_default(key, value)) {
+            new[key] = value.into();
+        }
+    }
+    // What v2 shows although nobody said it comes back, and still nobody has said it.
+    if let Some(new) = new.as_object_mut() {
+        new.retain(|key, value| !old[key].is_null() || !is_default(key, value.as_str().unwrap_or_default()));
+    }
+}
+
+/// Whether an annotation of a template says no more than its absence.
+fn is_default(key: &str, value: &str) -> bool {
+    matches!(
+        (key, value),
+        (a::CPU_THROTTLING, "true" | "True")
+            | (a::MAX_SCALE, "100")
+            | (a::MIN_SCALE, "0")
+            | (a::VPC_EGRESS, "private-ranges-only")
+    )
+}

@@ -1,0 +1,250 @@
+//! The v2 API: another view of the same documents.
+//!
+//! A v2 document is turned into what a v1 client would have wanted ([`into_v1`]) and goes the same way from there; an
+//! answer is made from the v1 document ([`view`]). Where v1 says something in an annotation, v2 has a field for it, and
+//! the annotation is hidden; annotations that v2 has no field for are hidden too and survive a v2 update.
+
+mod condition;
+mod into_v1;
+mod mask;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+pub(super) use view::service;
+
+use super::change::{Written, new_name};
+use super::name::{self, Kind, Name, Place};
+use super::operations::{self, Api};
+use super::{Caller, Run, json as reach, read, revision};
+use crate::{Document, Error, document};
+
+/// How a service is patched.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Patch<'a> {
+    /// `updateMask`: fields to replace. None: all of them.
+    pub mask: Option<&'a str>,
+    /// `allowMissing`: make the service if there is none.
+    pub allow_missing: bool,
+    /// `forceNewRevision`: make a revision even if the template is the same.
+    pub force_new_revision: bool,
+}
+
+impl Run<'_> {
+    /// Makes a service. Returns the operation.
+    pub fn create_v2(
+        &self,
+        caller: Caller<'_>,
+        place: Place<'_>,
+        service: &str,
+        body: Document,
+    ) -> Result<Value, Error> {
+        let name = new_name(place, service).map_err(|error| renamed("service_id", error))?;
+        let wanted = into_v1::wanted(body, None)?;
+        let (written, name) = self.make(caller, &name, wanted).map_err(into_v2_terms)?;
+        self.operation_of(&name, written)
+    }
+
+    /// A service.
+    pub fn get_v2(&self, place: Place<'_>, service: &str) -> Result<Value, Error> {
+        let (name, stored) = read::find(&self.control.view(), place, Kind::Service, service)?;
+        Ok(view::service(&name, &stored))
+    }
+
+    /// All services, newest first.
+    pub fn list_v2(&self, place: Place<'_>) -> Vec<Value> {
+        let found = read::all(&self.control.view(), place, Kind::Service);
+        found.iter().map(|(name, stored)| view::service(name, stored)).collect()
+    }
+
+    /// Changes a service. Returns the operation.
+    pub fn patch_v2(
+        &self,
+        caller: Caller<'_>,
+        place: Place<'_>,
+        service: &str,
+        body: Document,
+        patch: Patch<'_>,
+    ) -> Result<Value, Error> {
+        let name = match name::locate(&self.control.view(), place, Kind::Service, service) {
+            Ok(name) => name,
+            Err(Error::NotFound { .. }) if patch.allow_missing => {
+                return self.create_v2(caller, place, service, body);
+            }
+            Err(error) => return Err(error),
+        };
+        let etag = document::text(&body, "etag").map(str::to_owned);
+        let wanted = |old: &Value| {
+            let body = match patch.mask {
+                Some(mask) => mask::apply(view::service(&name, old), body, mask)?,
+                None => body,
+            };
+            let mut wanted = into_v1::wanted(body, Some(old))?;
+            wanted.force = patch.force_new_revision;
+            Ok(wanted)
+        };
+        let check = |old: &Value| check_etag(&name, old, etag.as_deref());
+        let written = self.rewrite(caller, &name, wanted, check).map_err(into_v2_terms)?;
+        self.operation_of(&name, written)
+    }
+
+    /// Deletes a service. Returns the operation.
+    pub fn delete_v2(
+        &self,
+        caller: Caller<'_>,
+        place: Place<'_>,
+        service: &str,
+        etag: Option<&str>,
+    ) -> Result<Value, Error> {
+        let name = name::locate(&self.control.view(), place, Kind::Service, service)?;
+        let (operation, deleted) = self.remove(caller, &name, |old| check_etag(&name, old, etag))?;
+        if caller.dry_run {
+            return Ok(finished(&name, &operation, view::service(&name, &deleted)));
+        }
+        self.operation_in(region(&name), &operation, Api::V2)
+    }
+
+    /// A revision of a service. `service` is `-` for any.
+    pub fn revision_v2(&self, place: Place<'_>, service: &str, revision: &str) -> Result<Value, Error> {
+        let view = self.control.view();
+        let (name, stored) = read::find(&view, place, Kind::Revision, revision)?;
+        if service != "-" && revision::service_of(&stored) != Some(service) {
+            return Err(name.not_found(Kind::Revision));
+        }
+        Ok(view::revision(&name, &stored, read::parent(&view, &name, &stored).as_deref()))
+    }
+
+    /// All revisions of a service, newest first. `service` is `-` for any.
+    pub fn revisions_v2(&self, place: Place<'_>, service: &str) -> Result<Vec<Value>, Error> {
+        let view = self.control.view();
+        if service != "-" {
+            name::locate(&view, place, Kind::Service, service)?;
+        }
+        let found = read::all(&view, place, Kind::Revision);
+        let own = found
+            .iter()
+            .filter(|(_, stored)| service == "-" || revision::service_of(stored) == Some(service));
+        Ok(own
+            .map(|(name, stored)| view::revision(name, stored, read::parent(&view, name, stored).as_deref()))
+            .collect())
+    }
+
+    /// Deletes a revision. Returns the operation.
+    pub fn delete_revision_v2(
+        &self,
+        caller: Caller<'_>,
+        place: Place<'_>,
+        service: &str,
+        revision: &str,
+        etag: Option<&str>,
+    ) -> Result<Value, Error> {
+        let shown = self.revision_v2(place, service, revision)?;
+        if etag.is_some_and(|etag| shown["etag"] != etag) {
+            return Err(stale(revision));
+        }
+        let name = name::locate(&self.control.view(), place, Kind::Revision, revision)?;
+        self.remove_revision(caller, &name)?;
+        let mut response = shown;
+        response["@type"] = "type.googleapis.com/google.cloud.run.v2.Revision".into();
+        Ok(finished(&name, &operations::new_id(), response))
+    }
+
+    /// One operation.
+    pub fn operation_v2(&self, place: Place<'_>, id: &str) -> Result<Value, Error> {
+        self.operation_in(place, id, Api::V2)
+    }
+
+    /// All operations of a place, newest first.
+    pub fn operations_v2(&self, place: Place<'_>) -> Vec<Value> {
+        self.operations_in(place, Api::V2)
+    }
+
+    /// Blocks until the operation is done or `limit` has passed, and returns it as it is then.
+    pub fn wait_v2(&self, place: Place<'_>, id: &str, limit: Duration) -> Result<Value, Error> {
+        self.wait_in(place, id, limit, Api::V2)
+    }
+
+    /// The operation of a change: recorded, or, if nothing changed or was to change, finished at once.
+    fn operation_of(&self, name: &Name, written: Written) -> Result<Value, Error> {
+        if let Some(operation) = &written.operation
+            && let Ok(shown) = self.operation_in(region(name), operation, Api::V2)
+        {
+            return Ok(shown);
+        }
+        let operation = written.operation.unwrap_or_else(operations::new_id);
+        Ok(finished(name, &operation, view::service(name, &written.service)))
+    }
+}
+
+fn region(name: &Name) -> Place<'_> {
+    Place { project: &name.project, location: Some(&name.location) }
+}
+
+/// An operation that is done before anyone could ask for it.
+fn finished(name: &Name, operation: &str, mut response: Value) -> Value {
+    if response["@type"].is_null() {
+        response["@type"] = "type.googleapis.com/google.cloud.run.v2.Service".into();
+    }
+    json!({
+        "name": format!("projects/{}/locations/{}/operations/{operation}", name.project, name.location),
+        "metadata": response,
+        "done": true,
+        "response": response,
+    })
+}
+
+fn check_etag(name: &Name, old: &Value, sent: Option<&str>) -> Result<(), Error> {
+    match sent {
+        Some(sent) if sent != view::etag(old) => Err(stale(&name.name)),
+        _ => Ok(()),
+    }
+}
+
+fn stale(name: &str) -> Error {
+    Error::Aborted { message: format!("Conflict for resource '{name}': the etag is not the current one.") }
+}
+
+/// An error about another field.
+fn renamed(to: &str, error: Error) -> Error {
+    match error {
+        Error::Invalid { value, why, .. } => Error::Invalid { field: to.to_owned(), value, why },
+        Error::Required { .. } => Error::required(to),
+        other => other,
+    }
+}
+
+/// An error in terms of v2's fields.
+fn into_v2_terms(error: Error) -> Error {
+    let rename = |field: String| {
+        let field = field
+            .strip_prefix("spec.template.spec.")
+            .map_or(field.clone(), |rest| format!("template.{rest}"));
+        let field = field.strip_prefix("spec.traffic").map_or(field.clone(), |rest| format!("traffic{rest}"));
+        let named = [
+            ("spec.template.metadata.name", "template.revision"),
+            ("containerConcurrency", "maxInstanceRequestConcurrency"),
+            ("timeoutSeconds", "timeout"),
+            ("revisionName", "revision"),
+        ];
+        named.iter().fold(field, |field, (v1, v2)| match field.contains("Probe.") {
+            true => field,
+            false => field.replace(v1, v2),
+        })
+    };
+    match error {
+        Error::Invalid { field, value, why } => Error::Invalid { field: rename(field), value, why },
+        Error::Required { field } => Error::Required { field: rename(field) },
+        other => other,
+    }
+}
+
+/// The string members of an object without those in namespaces that v2 keeps for itself.
+fn unreserved(value: &Value) -> Document {
+    let own = reach::strings(value, &[]).filter(|(key, _)| !super::annotation::is_reserved(key));
+    own.map(|(key, value)| (key.to_owned(), Value::from(value))).collect()
+}

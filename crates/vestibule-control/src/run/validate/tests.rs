@@ -1,0 +1,178 @@
+use serde_json::{Map, json};
+
+use super::*;
+use crate::run::{name::Name, template, url};
+
+/// The field that is refused once `patch` has been merged into a good service; `None` if it is accepted.
+fn refused(annotations: Value, patch: Value) -> Option<String> {
+    let mut spec = json!({
+        "template": {"spec": {"containers": [{"image": "gcr.io/cloudrun/hello"}]}},
+        "traffic": [{"latestRevision": true, "percent": 100}],
+    });
+    if let (Value::Object(spec), Value::Object(patch)) = (&mut spec, patch) {
+        crate::document::merge(spec, patch);
+    }
+    if let Some(Value::Object(template)) = spec.get_mut("template") {
+        template::complete(template, "demo");
+    }
+    let hosts = url::hosts(&Name::new("demo", "us-central1", "svc"));
+    let annotations = annotations.as_object().cloned().unwrap_or_else(Map::new);
+    match service(&annotations, &spec, &hosts) {
+        Ok(()) => None,
+        Err(Error::Invalid { field, .. } | Error::Required { field }) => Some(field),
+        Err(Error::NotImplemented { method }) => Some(format!("501 {method}")),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn container(container: Value) -> Option<String> {
+    refused(json!({}), json!({"template": {"spec": {"containers": [container]}}}))
+        .map(|field| field.replace("spec.template.spec.containers[0].", ""))
+}
+
+fn traffic(traffic: Value) -> Option<String> {
+    refused(json!({}), json!({"traffic": traffic}))
+}
+
+#[test]
+fn annotations() {
+    let annotation = |name: &str, value: &str| refused(json!({ name: value }), json!({})).is_some();
+    for ingress in ["all", "internal", "internal-and-cloud-load-balancing", "none"] {
+        assert!(!annotation("run.googleapis.com/ingress", ingress), "{ingress}");
+    }
+    assert!(annotation("run.googleapis.com/ingress", "internal-and-gclb"));
+    assert!(!annotation("run.googleapis.com/custom-audiences", r#"["a"]"#));
+    assert!(annotation("run.googleapis.com/custom-audiences", "a"));
+    assert!(annotation("run.googleapis.com/description", &"d".repeat(513)));
+    assert!(!annotation("run.googleapis.com/description", &"é".repeat(512)));
+    assert!(annotation("run.googleapis.com/minScale", "-1"));
+    assert!(annotation("run.googleapis.com/iap-enabled", "true"));
+    assert!(!annotation("example.com/anything", "x"));
+    let both = json!({"run.googleapis.com/minScale": "3", "run.googleapis.com/maxScale": "2"});
+    assert!(refused(both, json!({})).is_some());
+    let template = |min: &str, max: &str| {
+        let annotations =
+            json!({"autoscaling.knative.dev/minScale": min, "autoscaling.knative.dev/maxScale": max});
+        refused(json!({}), json!({"template": {"metadata": {"annotations": annotations}}}))
+    };
+    assert_eq!(template("2", "10"), None);
+    assert!(template("2", "1").is_some());
+    assert!(template("0", "0").is_some());
+}
+
+#[test]
+fn containers() {
+    assert_eq!(container(json!({"image": "x"})), None);
+    assert_eq!(container(json!({})).as_deref(), Some("image"));
+    assert_eq!(container(json!({"image": "a b"})).as_deref(), Some("image"));
+    assert_eq!(container(json!({"image": "x", "name": "Web"})).as_deref(), Some("name"));
+    let none = refused(json!({}), json!({"template": {"spec": {"containers": []}}}));
+    assert_eq!(none.as_deref(), Some("spec.template.spec.containers"));
+    let two = json!({"template": {"spec": {"containers": [{"image": "x"}, {"image": "y"}]}}});
+    assert_eq!(refused(json!({}), two).as_deref(), Some("501 run.services.template.containers (sidecars)"));
+    assert!(container(json!({"image": "x", "volumeMounts": [{"name": "v"}]})).unwrap().starts_with("501 "));
+    assert_eq!(container(json!({"image": "x", "resources": {"requests": {}}})), None);
+}
+
+#[test]
+fn numbers_of_the_template() {
+    let spec = |member: &str, value: i64| {
+        refused(json!({}), json!({"template": {"spec": {member: value}}})).is_some()
+    };
+    assert!(
+        !spec("containerConcurrency", 1000)
+            && spec("containerConcurrency", 1001)
+            && spec("containerConcurrency", -1)
+    );
+    assert!(!spec("timeoutSeconds", 3600) && spec("timeoutSeconds", 3601) && spec("timeoutSeconds", -1));
+}
+
+#[test]
+fn ports() {
+    let port = |ports: Value| container(json!({"image": "x", "ports": ports}));
+    assert_eq!(port(json!([{"containerPort": 65535, "name": "h2c", "protocol": "TCP"}])), None);
+    assert_eq!(port(json!([{"containerPort": 65536}])).as_deref(), Some("ports[0].containerPort"));
+    assert_eq!(port(json!([{"name": "http2"}])).as_deref(), Some("ports[0].name"));
+    assert_eq!(port(json!([{"containerPort": 1}, {"containerPort": 2}])).as_deref(), Some("ports"));
+    assert_eq!(port(json!([{"protocol": "UDP"}])).as_deref(), Some("ports[0].protocol"));
+}
+
+#[test]
+fn variables() {
+    let env = |env: Value| container(json!({"image": "x", "env": env}));
+    assert_eq!(env(json!([{"name": "A", "value": "b"}, {"name": "B"}])), None);
+    assert_eq!(env(json!([{"name": "PORT", "value": "1"}])).as_deref(), Some("env"));
+    assert_eq!(env(json!([{"name": "A"}, {"name": "A"}])).as_deref(), Some("env[1].name"));
+    assert_eq!(env(json!([{"name": "A=B"}])).as_deref(), Some("env[0].name"));
+    assert!(
+        env(json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "1"}}}]))
+            .unwrap()
+            .starts_with("501 ")
+    );
+}
+
+#[test]
+fn resources() {
+    let limits = |limits: Value| container(json!({"image": "x", "resources": {"limits": limits}}));
+    for good in [
+        json!({"cpu": "2", "memory": "256Mi"}),
+        json!({"cpu": "8000m", "memory": "4Gi"}),
+        json!({"cpu": "0.5"}),
+        json!({"memory": "1G"}),
+    ] {
+        assert_eq!(limits(good.clone()), None, "{good}");
+    }
+    assert_eq!(limits(json!({"cpu": "3"})).as_deref(), Some("resources.limits.cpu"));
+    assert_eq!(limits(json!({"cpu": "10m"})).as_deref(), Some("resources.limits.cpu"));
+    assert_eq!(limits(json!({"cpu": "4", "memory": "1Gi"})).as_deref(), Some("resources.limits.memory"));
+    assert_eq!(limits(json!({"memory": "lots"})).as_deref(), Some("resources.limits.memory"));
+    assert!(limits(json!({"nvidia.com/gpu": "1"})).unwrap().starts_with("501 "));
+    let part = json!({"template": {"spec": {"containerConcurrency": 2, "containers": [
+        {"image": "x", "resources": {"limits": {"cpu": "0.5", "memory": "256Mi"}}}]}}});
+    assert!(refused(json!({}), part).unwrap().ends_with("limits.cpu"));
+}
+
+#[test]
+fn probes() {
+    let startup = |probe: Value| container(json!({"image": "x", "startupProbe": probe}));
+    assert_eq!(startup(json!({"httpGet": {"path": "/"}, "periodSeconds": 240, "timeoutSeconds": 240})), None);
+    assert_eq!(startup(json!({"grpc": {}})), None);
+    assert_eq!(
+        startup(json!({"tcpSocket": {}, "periodSeconds": 241})).as_deref(),
+        Some("startupProbe.periodSeconds")
+    );
+    assert_eq!(
+        startup(json!({"tcpSocket": {}, "timeoutSeconds": 11})).as_deref(),
+        Some("startupProbe.timeoutSeconds")
+    );
+    assert_eq!(startup(json!({"tcpSocket": {}, "grpc": {}})).as_deref(), Some("startupProbe"));
+    assert_eq!(startup(json!({"periodSeconds": 5})).as_deref(), Some("startupProbe"));
+    assert_eq!(startup(json!({"httpGet": {"host": "x"}})).as_deref(), Some("startupProbe.httpGet.host"));
+    assert_eq!(
+        startup(json!({"tcpSocket": {}, "successThreshold": 2})).as_deref(),
+        Some("startupProbe.successThreshold")
+    );
+    assert!(startup(json!({"exec": {"command": ["x"]}})).unwrap().starts_with("501 "));
+    let liveness = json!({"image": "x", "livenessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 3600}});
+    assert_eq!(container(liveness), None);
+}
+
+#[test]
+fn shares() {
+    let latest = json!({"latestRevision": true, "percent": 100});
+    assert_eq!(traffic(json!([latest, {"revisionName": "svc-1", "tag": "blue"}])), None);
+    assert_eq!(traffic(json!([{"latestRevision": true, "percent": 99}])).as_deref(), Some("spec.traffic"));
+    assert_eq!(
+        traffic(json!([{"latestRevision": true, "percent": 101}])).as_deref(),
+        Some("spec.traffic[0].percent")
+    );
+    assert_eq!(traffic(json!([{"percent": 100}])).as_deref(), Some("spec.traffic[0].revisionName"));
+    let both = json!([{"latestRevision": true, "revisionName": "svc-1", "percent": 100}]);
+    assert_eq!(traffic(both).as_deref(), Some("spec.traffic[0].revisionName"));
+    let twice = json!([latest, {"revisionName": "a", "tag": "t"}, {"revisionName": "b", "tag": "t"}]);
+    assert_eq!(traffic(twice).as_deref(), Some("spec.traffic[2].tag"));
+    let odd = json!([latest, {"revisionName": "a", "tag": "T"}]);
+    assert_eq!(traffic(odd).as_deref(), Some("spec.traffic[1].tag"));
+    let configuration = json!([{"configurationName": "c", "latestRevision": true, "percent": 100}]);
+    assert_eq!(traffic(configuration).as_deref(), Some("spec.traffic[0].configurationName"));
+}

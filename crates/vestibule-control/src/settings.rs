@@ -1,0 +1,18 @@
+//! How this control plane behaves where Google and convenience differ.
+
+/// What happens where Google refuses something that would work here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Conformance {
+    /// Accept it, with a warning on the operation. The default.
+    #[default]
+    Permissive,
+    /// Refuse it as Google does.
+    Google,
+}
+
+/// Settings of a control plane, fixed when it opens.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Default: [`Conformance::Permissive`].
+    pub conformance: Conformance,
+}

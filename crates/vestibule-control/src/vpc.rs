@@ -1,0 +1,32 @@
+//! Which networks there are, and their subnets: what the machine's networks are made from.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use vestibule_store::View;
+use vestibule_vpc::{NetworkId, Subnet};
+
+/// Every VPC network with the primary ranges of its subnetworks.
+pub fn networks(view: &View) -> BTreeMap<NetworkId, Vec<Subnet>> {
+    let mut found = BTreeMap::new();
+    for document in view.range("compute/projects/") {
+        let Some(relative) = document.key.strip_prefix("compute/") else { continue };
+        if relative.contains("/global/networks/") {
+            found.entry(NetworkId::from_relative(relative)).or_insert_with(Vec::new);
+        } else if relative.contains("/subnetworks/")
+            && let Some((network, subnet)) = subnet(&document.value)
+        {
+            found.entry(network).or_insert_with(Vec::new).push(subnet);
+        }
+    }
+    found
+}
+
+fn subnet(document: &Value) -> Option<(NetworkId, Subnet)> {
+    let network = document["network"].as_str()?;
+    let network = &network[network.find("projects/")?..];
+    let (range, prefix) = document["ipCidrRange"].as_str()?.split_once('/')?;
+    let gateway = document["gatewayAddress"].as_str()?.parse().ok()?;
+    let subnet = Subnet { range: range.parse().ok()?, prefix: prefix.parse().ok()?, gateway };
+    Some((NetworkId::from_relative(network), subnet))
+}

@@ -1,0 +1,29 @@
+//! Private DNS: zones, and the resolver that every VPC network has at 169.254.169.254 port 53.
+//!
+//! The resolver is told whole [`Table`]s. A query is answered from the one table that is current when it arrives, so
+//! a change of several record sets is never seen half done. Messages are read and written by our own strict codec
+//! ([`wire`]), and zones keep their records as they go onto the wire (`zone`): a query that is asked a million times is
+//! answered by copying bytes, without building a tree of objects. Text becomes data once, when a zone is prepared
+//! ([`rdata`]).
+//!
+//! Knows nothing of the API or the store.
+#![forbid(unsafe_code)]
+
+pub mod name;
+pub mod rdata;
+mod resolver;
+mod serve;
+mod table;
+mod upstream;
+pub mod wire;
+mod zone;
+
+pub use name::Name;
+pub use resolver::{Answer, Resolver};
+pub use serve::{Sockets, serve};
+pub use table::{Table, Visibility, Zone, ZoneKind};
+pub use upstream::system_servers;
+pub use zone::{Choice, RecordError, RecordSet};
+
+/// The address of the resolver (and of the metadata server) in every network.
+pub const RESOLVER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 169, 254);

@@ -1,0 +1,360 @@
+//! One zone, ready to be asked.
+//!
+//! Every name that exists is a node, names between existing names included (empty non-terminals). A record set keeps its
+//! records as they go onto the wire, behind the owner's name, so that answering is copying bytes.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::name::{MAX_NAME, Name, NameError, suffixes};
+use crate::rdata::{self, RdataError, kind};
+
+/// Internet.
+const CLASS_IN: u16 = 1;
+
+/// All records of one name and type.
+#[derive(Debug, Clone)]
+pub struct RecordSet {
+    pub name: Name,
+    /// The number of the type.
+    pub kind: u16,
+    /// Seconds.
+    pub ttl: u32,
+    /// The answers to choose from; nearly always one.
+    pub choices: Vec<Choice>,
+}
+
+/// One of the answers of a record set.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The share of queries that get this answer, against the sum of all weights.
+    pub weight: f64,
+    /// Each record's data in wire form ([`crate::rdata::parse`]).
+    pub data: Vec<Vec<u8>>,
+}
+
+/// Why a text makes no record set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordError {
+    Name(NameError),
+    Data(RdataError),
+    /// There is nothing to answer.
+    Empty,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecordError::Name(e) => e.fmt(f),
+            RecordError::Data(e) => e.fmt(f),
+            RecordError::Empty => f.write_str("a record set needs data"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+impl RecordSet {
+    /// Reads records as zone files write them, `10 mail.example.com.`. `ttl` is in seconds.
+    pub fn parse<T: AsRef<str>>(
+        name: &str,
+        type_name: &str,
+        ttl: u32,
+        data: &[T],
+    ) -> Result<RecordSet, RecordError> {
+        RecordSet::weighted(name, type_name, ttl, &[(1.0, data)])
+    }
+
+    /// Records in groups, of which every query gets one, chosen by weight. Groups of weight 0 are chosen only if all
+    /// are 0.
+    pub fn weighted<T: AsRef<str>>(
+        name: &str,
+        type_name: &str,
+        ttl: u32,
+        groups: &[(f64, &[T])],
+    ) -> Result<RecordSet, RecordError> {
+        let name = Name::parse(name).map_err(RecordError::Name)?;
+        let unknown = || RecordError::Data(RdataError::UnknownType(type_name.to_owned()));
+        let kind = rdata::type_number(type_name).ok_or_else(unknown)?;
+        let mut choices = Vec::with_capacity(groups.len());
+        for (weight, texts) in groups {
+            let data = texts.iter().map(|text| rdata::parse_number(kind, text.as_ref()));
+            let data = data.collect::<Result<Vec<_>, _>>().map_err(RecordError::Data)?;
+            if data.is_empty() {
+                return Err(RecordError::Empty);
+            }
+            choices.push(Choice { weight: weight.max(0.0), data });
+        }
+        if choices.is_empty() { Err(RecordError::Empty) } else { Ok(RecordSet { name, kind, ttl, choices }) }
+    }
+}
+
+/// A zone with records of its own.
+#[derive(Debug)]
+pub(crate) struct ZoneData {
+    apex: Name,
+    nodes: HashMap<Box<[u8]>, Node>,
+    /// The SOA record as negative answers carry it, behind the owner's name.
+    negative: Box<[u8]>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    sets: Vec<Stored>,
+}
+
+/// A record set behind its owner's name.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    kind: u16,
+    choices: Vec<StoredChoice>,
+    /// Where a CNAME points.
+    target: Option<Name>,
+}
+
+#[derive(Debug)]
+struct StoredChoice {
+    weight: f64,
+    /// Type, class, TTL, length and data of every record.
+    records: Vec<Box<[u8]>>,
+}
+
+/// What a zone says of a name and a type.
+#[derive(Debug)]
+pub(crate) enum Found<'z> {
+    /// These records.
+    Records(&'z Stored),
+    /// The name is an alias; the answer goes on at its target.
+    Alias(&'z Stored, &'z Name),
+    /// The name exists, but no such record.
+    NoData,
+    /// Neither the name nor anything below it exists.
+    NoName,
+}
+
+impl ZoneData {
+    /// Builds a zone. Records outside of it are left out.
+    pub(crate) fn new(apex: Name, sets: Vec<RecordSet>) -> ZoneData {
+        let mut nodes: HashMap<Box<[u8]>, Node> = HashMap::new();
+        nodes.entry(apex.wire().into()).or_default();
+        let mut negative = None;
+        for set in sets.into_iter().filter(|set| set.name.is_within(&apex)) {
+            if set.kind == kind::SOA && set.name == apex {
+                negative = negative_soa(&set);
+            }
+            let between = suffixes(set.name.wire()).take_while(|name| name.len() >= apex.wire().len());
+            between.for_each(|name| {
+                nodes.entry(name.into()).or_default();
+            });
+            if let Some(node) = nodes.get_mut(set.name.wire()) {
+                node.sets.push(Stored::new(&set));
+            }
+        }
+        ZoneData { apex, nodes, negative: negative.unwrap_or_else(default_soa) }
+    }
+
+    pub(crate) fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// The SOA record of a negative answer, behind the owner's name.
+    pub(crate) fn negative(&self) -> &[u8] {
+        &self.negative
+    }
+
+    /// Asks for a name within the zone (RFC 1034, section 4.3.2; wildcards by RFC 4592).
+    pub(crate) fn find(&self, name: &Name, wanted: u16) -> Found<'_> {
+        if let Some(node) = self.nodes.get(name.wire()) {
+            return node.find(wanted);
+        }
+        // The closest name above that exists decides which wildcard could apply.
+        let encloser = suffixes(name.wire()).skip(1).find(|parent| self.nodes.contains_key(*parent));
+        let wildcard = encloser.and_then(|encloser| self.wildcard(encloser));
+        wildcard.map_or(Found::NoName, |node| node.find(wanted))
+    }
+
+    /// The node `*` directly below a name.
+    fn wildcard(&self, parent: &[u8]) -> Option<&Node> {
+        let mut name = [0; MAX_NAME + 2];
+        name[..2].copy_from_slice(b"\x01*");
+        name.get_mut(2..2 + parent.len())?.copy_from_slice(parent);
+        self.nodes.get(&name[..2 + parent.len()])
+    }
+}
+
+impl Node {
+    fn find(&self, wanted: u16) -> Found<'_> {
+        if wanted == kind::ANY {
+            // One set is enough (RFC 8482): nobody needs all of them, but reflection attacks like them.
+            return self.sets.first().map_or(Found::NoData, Found::Records);
+        }
+        if let Some(set) = self.sets.iter().find(|set| set.kind == wanted) {
+            return Found::Records(set);
+        }
+        let alias = self.sets.iter().find_map(|set| set.target.as_ref().map(|target| (set, target)));
+        alias.map_or(Found::NoData, |(set, target)| Found::Alias(set, target))
+    }
+}
+
+impl Stored {
+    fn new(set: &RecordSet) -> Stored {
+        let target = match (set.kind, set.choices.first().and_then(|choice| choice.data.first())) {
+            (kind::CNAME, Some(data)) => Some(Name::from_wire(data)),
+            _ => None,
+        };
+        let choice = |choice: &Choice| StoredChoice {
+            weight: choice.weight,
+            records: choice.data.iter().map(|data| behind_owner(set.kind, set.ttl, data)).collect(),
+        };
+        Stored { kind: set.kind, choices: set.choices.iter().map(choice).collect(), target }
+    }
+
+    /// The records of one answer, each behind its owner's name. `draw` decides where there is a choice; it also rotates
+    /// them, so that clients that take the first spread over all.
+    pub(crate) fn records(&self, draw: u16) -> impl Iterator<Item = &[u8]> {
+        let records = match self.choices.as_slice() {
+            [only] => only.records.as_slice(),
+            several => pick(several, draw),
+        };
+        let first = usize::from(draw) % records.len().max(1);
+        records[first..].iter().chain(&records[..first]).map(|record| &**record)
+    }
+}
+
+fn pick(choices: &[StoredChoice], draw: u16) -> &[Box<[u8]>] {
+    let total: f64 = choices.iter().map(|choice| choice.weight).sum();
+    let mut left = f64::from(draw) / 65_536.0 * total;
+    for choice in choices {
+        if left < choice.weight {
+            return &choice.records;
+        }
+        left -= choice.weight;
+    }
+    choices.first().map_or(&[], |choice| &choice.records)
+}
+
+/// Everything of a record but its owner's name: type, class, TTL, length, data.
+fn behind_owner(kind: u16, ttl: u32, data: &[u8]) -> Box<[u8]> {
+    let mut wire = Vec::with_capacity(10 + data.len());
+    wire.extend_from_slice(&kind.to_be_bytes());
+    wire.extend_from_slice(&CLASS_IN.to_be_bytes());
+    wire.extend_from_slice(&ttl.to_be_bytes());
+    wire.extend_from_slice(&(data.len() as u16).to_be_bytes());
+    wire.extend_from_slice(data);
+    wire.into()
+}
+
+/// The SOA of a negative answer lives as long as the answer: the lesser of its TTL and its last field (RFC 2308).
+fn negative_soa(set: &RecordSet) -> Option<Box<[u8]>> {
+    let data = set.choices.first()?.data.first()?;
+    let minimum = u32::from_be_bytes(*data.last_chunk()?);
+    Some(behind_owner(kind::SOA, set.ttl.min(minimum), data))
+}
+
+/// For zones without an SOA of their own.
+fn default_soa() -> Box<[u8]> {
+    const TEXT: &str =
+        "ns-gcp-private.googledomains.com. cloud-dns-hostmaster.google.com. 1 21600 3600 259200 300";
+    let set = RecordSet::parse(".", "SOA", 21_600, &[TEXT]);
+    set.ok().and_then(|set| negative_soa(&set)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(records: &[(&str, &str, &str)]) -> ZoneData {
+        let set =
+            |(name, kind, data): &(&str, &str, &str)| RecordSet::parse(name, kind, 300, &[data]).unwrap();
+        ZoneData::new("example.com.".parse().unwrap(), records.iter().map(set).collect())
+    }
+
+    fn ask(zone: &ZoneData, name: &str, wanted: &str) -> String {
+        let wanted = if wanted == "ANY" { kind::ANY } else { rdata::type_number(wanted).unwrap() };
+        match zone.find(&name.parse().unwrap(), wanted) {
+            Found::Records(set) => {
+                let data = |record: &[u8]| format!("{:?}", &record[10..]);
+                format!("{} {}", set.kind, set.records(0).map(data).collect::<Vec<_>>().join(" "))
+            }
+            Found::Alias(_, target) => format!("-> {target}"),
+            Found::NoData => "nodata".into(),
+            Found::NoName => "nxdomain".into(),
+        }
+    }
+
+    #[test]
+    fn names_types_and_what_lies_between() {
+        let zone = zone(&[
+            ("www.example.com.", "A", "10.0.0.1"),
+            ("a.b.c.example.com.", "A", "10.0.0.2"),
+            ("alias.example.com.", "CNAME", "www.example.com."),
+            ("outside.example.org.", "A", "10.0.0.3"),
+        ]);
+        assert_eq!(ask(&zone, "WWW.example.com.", "A"), "1 [10, 0, 0, 1]");
+        assert_eq!(ask(&zone, "www.example.com.", "AAAA"), "nodata");
+        assert_eq!(ask(&zone, "www.example.com.", "ANY"), "1 [10, 0, 0, 1]");
+        assert_eq!(ask(&zone, "b.c.example.com.", "A"), "nodata", "an empty non-terminal exists");
+        assert_eq!(ask(&zone, "x.c.example.com.", "A"), "nxdomain");
+        assert_eq!(ask(&zone, "x.www.example.com.", "A"), "nxdomain");
+        assert_eq!(ask(&zone, "alias.example.com.", "A"), "-> www.example.com.");
+        assert!(ask(&zone, "alias.example.com.", "CNAME").starts_with("5 "));
+        assert_eq!(ask(&zone, "example.com.", "A"), "nodata");
+        assert!(!zone.nodes.contains_key(Name::parse("outside.example.org.").unwrap().wire()));
+    }
+
+    /// The example of RFC 4592, section 2.2.1.
+    #[test]
+    fn wildcards_by_the_book() {
+        let zone = zone(&[
+            ("*.example.com.", "TXT", "\"this is a wildcard\""),
+            ("*.example.com.", "MX", "10 host1.example.com."),
+            ("sub.*.example.com.", "TXT", "\"this is not a wildcard\""),
+            ("host1.example.com.", "A", "192.0.2.1"),
+            ("_ssh._tcp.host1.example.com.", "SRV", "0 0 22 host1.example.com."),
+        ]);
+        assert!(ask(&zone, "host3.example.com.", "MX").starts_with("15 "));
+        assert_eq!(ask(&zone, "host3.example.com.", "A"), "nodata");
+        assert!(ask(&zone, "foo.bar.example.com.", "TXT").starts_with("16 "));
+        assert_eq!(ask(&zone, "host1.example.com.", "MX"), "nodata");
+        assert_eq!(ask(&zone, "sub.*.example.com.", "MX"), "nodata");
+        assert_eq!(ask(&zone, "_telnet._tcp.host1.example.com.", "SRV"), "nxdomain");
+        assert_eq!(ask(&zone, "ghost.*.example.com.", "MX"), "nxdomain");
+        assert!(ask(&zone, "*.example.com.", "TXT").starts_with("16 "));
+    }
+
+    #[test]
+    fn the_longest_names_are_safe() {
+        let long = format!("{}aaaaa.", "abcdefg.".repeat(31));
+        assert_eq!(ask(&ZoneData::new(Name::root(), Vec::new()), &long, "A"), "nxdomain");
+        let zone = ZoneData::new(Name::root(), vec![RecordSet::parse(&long, "A", 1, &["10.0.0.1"]).unwrap()]);
+        assert_eq!(ask(&zone, &long, "A"), "1 [10, 0, 0, 1]");
+    }
+
+    #[test]
+    fn several_records_take_turns_at_being_first() {
+        let stored =
+            Stored::new(&RecordSet::parse("a.", "A", 1, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]).unwrap());
+        let first = |draw| stored.records(draw).next().unwrap()[13];
+        assert_eq!([first(0), first(1), first(2), first(3)], [1, 2, 3, 1]);
+        assert_eq!(stored.records(2).count(), 3);
+    }
+
+    #[test]
+    fn weights_decide_between_groups() {
+        let groups: [(f64, &[&str]); 3] = [(0.0, &["10.0.0.1"]), (3.0, &["10.0.0.2"]), (1.0, &["10.0.0.3"])];
+        let stored = Stored::new(&RecordSet::weighted("a.", "A", 1, &groups).unwrap());
+        let mut counts = [0; 4];
+        for draw in 0..=u16::MAX {
+            counts[usize::from(stored.records(draw).next().unwrap()[13])] += 1;
+        }
+        assert_eq!(counts, [0, 0, 49152, 16384]);
+    }
+
+    #[test]
+    fn a_negative_answer_lives_as_long_as_the_soa_says() {
+        let soa = "ns. host. 7 21600 3600 259200 60";
+        let zone =
+            ZoneData::new("x.".parse().unwrap(), vec![RecordSet::parse("x.", "SOA", 21600, &[soa]).unwrap()]);
+        assert_eq!(zone.negative()[4..8], 60u32.to_be_bytes());
+    }
+}

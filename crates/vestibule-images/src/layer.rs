@@ -1,0 +1,8 @@
+//! Layers: from a packed blob to a folder that an overlay file system can stack.
+
+mod entries;
+mod tree;
+mod unpack;
+mod whiteout;
+
+pub(crate) use unpack::{remove_folder, unpack};

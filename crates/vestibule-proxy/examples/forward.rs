@@ -1,0 +1,84 @@
+#![allow(clippy::print_stdout)]
+//! A proxy in front of one backend, for measurements: `forward BACKEND [WORKERS]`.
+//!
+//! Prints where it listens. Every request is logged, into a temporary directory that goes when the program is ended
+//! by closing its standard input.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vestibule_iam::Issuer;
+use vestibule_logs::{LogLimits, LogStore};
+use vestibule_proxy::snapshot::{
+    Backend, BackendService, DEFAULT_KEEP_ALIVE, Listener, LogConfig, Routes, Snapshot,
+};
+use vestibule_proxy::{Dependencies, Proxy, ProxyConfig};
+use vestibule_run::{Program, Runtime, RuntimeConfig};
+use vestibule_urlmap::UrlMap;
+use vestibule_vpc::{Loopback, NetworkId, Vpc};
+
+const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+const PORT: u16 = 8080;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let backend: SocketAddr = args.next().ok_or("usage: forward BACKEND [WORKERS]")?.parse()?;
+    let workers = args.next().map_or(Ok(1), |count| count.parse())?;
+    let dir = tempfile::tempdir()?;
+    let vpc = Vpc::new(Loopback::claim()?);
+    let logs = LogStore::open(&dir.path().join("logs"), LogLimits::default())?;
+    let runtime = runtime(dir.path().to_owned(), &logs)?;
+    let dependencies = Dependencies { vpc: vpc.clone(), run: runtime.front(), logs: logs.sink() };
+    let proxy = Proxy::start(ProxyConfig { workers, ..ProxyConfig::default() }, dependencies)?;
+    let listener = listener(backend)?;
+    let network = listener.network.clone();
+    let applied =
+        proxy.apply(Snapshot { generation: 1, listeners: vec![Arc::new(listener)], fronts: Vec::new() });
+    applied.map_err(|errors| format!("{errors:?}"))?;
+    println!("{}", vpc.locate(&network, IP, PORT).ok_or("no listener")?);
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    proxy.drain(Duration::from_secs(2));
+    runtime.shutdown();
+    Ok(())
+}
+
+/// A runtime without services.
+fn runtime(dir: PathBuf, logs: &LogStore) -> Result<Runtime, Box<dyn std::error::Error>> {
+    let nothing = || Program { path: PathBuf::from("/nonexistent"), args: Vec::new() };
+    let dependencies = vestibule_run::Dependencies {
+        verifier: Issuer::open(&dir.join("iam"))?.verifier(),
+        logs: logs.sink(),
+        metadata: None,
+        containers: None,
+    };
+    Ok(Runtime::start(RuntimeConfig::new(dir.join("run"), nothing(), nothing()), dependencies)?)
+}
+
+fn listener(backend: SocketAddr) -> Result<Listener, Box<dyn std::error::Error>> {
+    let document = serde_json::from_value(serde_json::json!({ "defaultService": "bs" }))?;
+    let url_map = UrlMap::compile(&document, |_| Some(0)).map_err(|error| format!("{error:?}"))?;
+    let service = BackendService {
+        name: "bs".into(),
+        log: LogConfig { enable: true, sample_rate: 1.0, tls_fields: false },
+        timeout: Duration::from_secs(30),
+        backend: Backend::Endpoints { neg: "neg".into(), endpoints: vec![backend] },
+    };
+    Ok(Listener {
+        network: NetworkId::new("p", "vpc"),
+        ip: IP,
+        port: PORT,
+        region: "us-central1".into(),
+        project: "p".into(),
+        project_number: "123456789012".into(),
+        global_access: false,
+        forwarding_rule: "fr".into(),
+        target_proxy: "tp".into(),
+        url_map_name: "um".into(),
+        keep_alive: DEFAULT_KEEP_ALIVE,
+        tls: None,
+        routes: Arc::new(Routes { url_map: Arc::new(url_map), services: vec![Arc::new(service)] }),
+    })
+}

@@ -1,0 +1,249 @@
+//! Log entries of requests, in the shape in which Cloud Logging holds those of a regional internal load balancer.
+//!
+//! What is the same for all requests to a backend service of a listener is formatted once; a request copies it and
+//! adds a few members. Entries go into the worker's own batch. Nothing here waits.
+
+use std::cell::{Cell, RefCell};
+use std::io::Write;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use vestibule_logs::json::{Object, members, write_str};
+use vestibule_logs::time::{TimeWriter, write_duration};
+use vestibule_logs::{Batch, LogSink};
+use vestibule_run::entries::RequestLine;
+
+use crate::limits::{LOG_BATCH_BYTES, LOG_BATCH_TIME};
+use crate::peer::Peer;
+use crate::record::Record;
+use crate::snapshot::{Backend, BackendService, Listener};
+
+/// The log of requests, URL-encoded as in a log name.
+const LOG_ID: &str = "loadbalancing.googleapis.com%2Frequests";
+
+const PAYLOAD_TYPE: &str = "type.googleapis.com/google.cloud.loadbalancing.type.LoadBalancerLogEntry";
+
+/// The entries of one worker.
+pub(crate) struct LogWriter {
+    batch: RefCell<Batch>,
+    clock: RefCell<TimeWriter>,
+    sink: LogSink,
+    /// There is something that was not handed over.
+    pending: Cell<bool>,
+    wake: Notify,
+}
+
+impl LogWriter {
+    pub(crate) fn new(sink: LogSink) -> Rc<LogWriter> {
+        Rc::new(LogWriter {
+            batch: RefCell::default(),
+            clock: RefCell::default(),
+            sink,
+            pending: Cell::new(false),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Hands batches over that are not full, for ever.
+    pub(crate) async fn run(self: Rc<Self>) {
+        loop {
+            self.wake.notified().await;
+            tokio::time::sleep(LOG_BATCH_TIME).await;
+            self.flush();
+        }
+    }
+
+    /// Hands over what there is.
+    pub(crate) fn flush(&self) {
+        self.pending.set(false);
+        // The sink counts what it has to drop.
+        self.sink.try_send(self.batch.take());
+    }
+
+    /// Adds entries that `write` appends to a batch.
+    pub(crate) fn write(&self, write: impl FnOnce(&mut Batch, &mut TimeWriter)) {
+        let mut batch = self.batch.borrow_mut();
+        if batch.is_empty() {
+            *batch = Batch::with_capacity(LOG_BATCH_BYTES / 4);
+        }
+        write(&mut batch, &mut self.clock.borrow_mut());
+        let full = batch.bytes().len() >= LOG_BATCH_BYTES;
+        drop(batch);
+        if full {
+            self.flush();
+        } else if !self.pending.replace(true) {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// The start of every entry for requests to `service` (or to none), up to the value of the label that tells the rule.
+pub(crate) fn prefix(listener: &Listener, service: Option<&BackendService>) -> Vec<u8> {
+    let project = &listener.project;
+    let mut text = members(|entry| {
+        entry.str("logName", &format!("projects/{project}/logs/{LOG_ID}"));
+        let payload = |payload: &mut Object<'_>| {
+            payload.str("type", "internal_http_lb_rule");
+            payload.object("labels", |labels| write_labels(labels, listener, service));
+        };
+        entry.object("resource", payload);
+    });
+    // Reopens labels and resource.
+    text.truncate(text.len() - 2);
+    text.extend_from_slice(b",\"matched_url_path_rule\":");
+    text
+}
+
+fn write_labels(labels: &mut Object<'_>, listener: &Listener, service: Option<&BackendService>) {
+    labels.str("project_id", &listener.project);
+    labels.str("region", &listener.region);
+    labels.str("network_name", listener.network.short());
+    labels.str("forwarding_rule_name", &listener.forwarding_rule);
+    labels.str("target_proxy_name", &listener.target_proxy);
+    labels.str("url_map_name", &listener.url_map_name);
+    let neg = service.and_then(|service| match &service.backend {
+        Backend::Empty => None,
+        Backend::Serverless(neg) => Some(&neg.name),
+        Backend::Endpoints { neg, .. } => Some(neg),
+    });
+    let unknown = "UNKNOWN";
+    let known = |value: &'static str| if neg.is_some() { value } else { unknown };
+    labels.str("backend_name", neg.map_or("", |name| name));
+    labels.str("backend_type", known("NETWORK_ENDPOINT_GROUP"));
+    labels.str("backend_scope", if neg.is_some() { &listener.region } else { unknown });
+    labels.str("backend_scope_type", known("REGION"));
+    labels.str("backend_target_name", service.map_or("", |service| &service.name));
+    labels.str("backend_target_type", if service.is_some() { "BACKEND_SERVICE" } else { unknown });
+}
+
+/// What of a request its entries tell.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a str,
+    /// The whole URL.
+    pub(crate) url: &'a [u8],
+    pub(crate) user_agent: Option<&'a [u8]>,
+    pub(crate) referer: Option<&'a [u8]>,
+    pub(crate) peer: &'a Peer,
+}
+
+/// What the load balancer's entry tells besides.
+pub(crate) struct BalancerEntry<'a> {
+    /// As [`prefix`] made it.
+    pub(crate) prefix: &'a [u8],
+    /// Text of the path rule that matched.
+    pub(crate) rule: &'a str,
+    pub(crate) project_number: &'a str,
+    /// Version and cipher of TLS are wanted.
+    pub(crate) tls_fields: bool,
+}
+
+/// Appends the load balancer's entry.
+pub(crate) fn write_balancer(
+    out: &mut Vec<u8>,
+    clock: &mut TimeWriter,
+    entry: &BalancerEntry<'_>,
+    asked: &Asked<'_>,
+    record: &Record,
+) -> bool {
+    out.push(b'{');
+    out.extend_from_slice(entry.prefix);
+    write_str(out, entry.rule);
+    out.extend_from_slice(b"}},\"timestamp\":\"");
+    clock.micros(out, record.time);
+    out.extend_from_slice(b"\",\"severity\":\"");
+    // 503 is a warning and not an error in real entries, and so are the other failures here.
+    out.extend_from_slice(if record.status < 400 { b"INFO" } else { b"WARNING" });
+    out.extend_from_slice(b"\",\"httpRequest\":");
+    write_request(out, asked, record);
+    out.extend_from_slice(b",\"jsonPayload\":");
+    let mut payload = Object::begin(out);
+    payload.str("@type", PAYLOAD_TYPE);
+    if record.service.is_some() {
+        let out = payload.value("backendTargetProjectNumber");
+        out.extend_from_slice(b"\"projects/");
+        out.extend_from_slice(entry.project_number.as_bytes());
+        out.push(b'"');
+    }
+    write_proxy_status(&mut payload, record);
+    if let Some(tls) = asked.peer.tls.as_ref().filter(|_| entry.tls_fields) {
+        payload.object("tls", |fields| {
+            fields.str("protocol", tls.version);
+            fields.str("cipher", &tls.cipher);
+        });
+    }
+    payload.end();
+    out.push(b'}');
+    true
+}
+
+fn write_request(out: &mut Vec<u8>, asked: &Asked<'_>, record: &Record) {
+    let mut request = Object::begin(out);
+    request.str("requestMethod", asked.method);
+    request.lossy("requestUrl", asked.url);
+    request.int64("requestSize", record.request_size);
+    request.number("status", record.status.into());
+    request.int64("responseSize", record.response_size);
+    if let Some(agent) = asked.user_agent {
+        request.lossy("userAgent", agent);
+    }
+    if let Some(referer) = asked.referer {
+        request.lossy("referer", referer);
+    }
+    request.str("remoteIp", &asked.peer.text);
+    if let Some(server) = record.server {
+        // Never fails into memory, and needs no escape.
+        let _ = write!(request.value("serverIp"), "\"{server}\"");
+    }
+    let out = request.value("latency");
+    out.push(b'"');
+    write_duration(out, record.start.elapsed());
+    out.push(b'"');
+    request.str("protocol", "HTTP/1.1");
+    request.end();
+}
+
+/// `error="<token>"; details="<token>"`, each only if there is one.
+fn write_proxy_status(payload: &mut Object<'_>, record: &Record) {
+    if let Some(proxy) = record.proxy {
+        let parts = [("error", proxy.error), ("details", proxy.details)];
+        let told: Vec<String> = parts
+            .iter()
+            .filter(|(_, token)| !token.is_empty())
+            .map(|(k, v)| format!("{k}=\"{v}\""))
+            .collect();
+        payload.str("proxyStatus", &told.join("; "));
+    }
+    if let Some(detail) = &record.detail {
+        payload.str("statusDetails", detail);
+    }
+}
+
+/// Appends the entry of the Cloud Run service that the request came to, if it came to one.
+pub(crate) fn write_run(
+    out: &mut Vec<u8>,
+    clock: &mut TimeWriter,
+    asked: &Asked<'_>,
+    record: &Record,
+) -> bool {
+    let Some(run) = &record.run else { return false };
+    let line = RequestLine {
+        time: record.time,
+        method: asked.method,
+        url: asked.url,
+        request_size: record.request_size,
+        status: record.status,
+        response_size: record.response_size,
+        user_agent: asked.user_agent,
+        referer: asked.referer,
+        remote_ip: &asked.peer.ip,
+        server_ip: None,
+        latency: record.start.elapsed(),
+        protocol: "HTTP/1.1",
+        instance_id: run.instance.as_deref(),
+        trace: std::str::from_utf8(&run.trace.id).ok(),
+        text: record.detail.as_deref(),
+    };
+    run.head.write_request(out, clock, &line);
+    true
+}

@@ -1,0 +1,425 @@
+//! One client connection: TLS, then request after request, then its end.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use vestibule_http1::{BodyDecoder, Error, Expect, Framing, RequestHead, ResponseHead, Side};
+
+use crate::accesslog::{self, Asked};
+use crate::answer::{Answer, Shape};
+use crate::buffers::Buffer;
+use crate::inbound::Inbound;
+use crate::limits::{DRAIN_QUIET, LEAVE_TIMEOUT, LINGER_BYTES, LINGER_TIMEOUT, MAX_HELD_BODY};
+use crate::link::{ClientStream, Link, Parts};
+use crate::peer::{Handshake, Peer};
+use crate::pipeline;
+use crate::record::Record;
+use crate::site::{Site, Slot};
+use crate::timers::Timer;
+use crate::tls::Tls;
+use crate::turn::{Next, Turn};
+use crate::worker::Worker;
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, slot: Rc<Slot>, stream: TcpStream, remote: SocketAddr) {
+    let timer = poll_fn(|cx| Poll::Ready(Timer::new(&worker.timers, cx.waker().clone()))).await;
+    // Answers are written whole; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let site = slot.site();
+    let address = worker.private_peer(&site, remote);
+    let (stream, handshake) = match site.tls() {
+        None => (ClientStream::Plain(stream), None),
+        Some(tls) => match shake_hands(stream, tls, &timer, worker.timeouts.tls_handshake).await {
+            Some((stream, handshake)) => (stream, Some(handshake)),
+            None => return,
+        },
+    };
+    drop(site);
+    let client = Link::new(stream);
+    let mut connection = Connection {
+        client: &client,
+        peer: Peer::new(address, handshake),
+        timer,
+        buffer: None,
+        is_first: true,
+        worker: &worker,
+        slot: &slot,
+    };
+    match connection.run().await {
+        Next::Close => connection.linger(LINGER_TIMEOUT).await,
+        Next::Leave => connection.linger(LEAVE_TIMEOUT).await,
+        Next::Again | Next::Abort => {}
+    }
+}
+
+/// The TLS handshake; `None` if it failed or took too long. The client was sent an alert then, if it speaks TLS.
+async fn shake_hands(
+    stream: TcpStream,
+    tls: &Arc<Tls>,
+    timer: &Timer,
+    limit: Duration,
+) -> Option<(ClientStream, Handshake)> {
+    timer.at(Instant::now() + limit);
+    let mut accepting = Box::pin(TlsAcceptor::from(tls.config()).accept(stream));
+    let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(result.ok()),
+        Poll::Pending if timer.passed().is_some() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    let stream = accepted.await?;
+    let handshake = Handshake::of(stream.get_ref().1);
+    Some((ClientStream::Tls(Box::new(stream)), handshake))
+}
+
+struct Connection<'c> {
+    client: &'c Link<ClientStream>,
+    peer: Peer,
+    timer: Timer,
+    /// Bytes of the next request. `None` while nothing has come: an idle connection holds no buffer.
+    buffer: Option<Buffer>,
+    /// No request was served yet.
+    is_first: bool,
+    worker: &'c Rc<Worker>,
+    slot: &'c Rc<Slot>,
+}
+
+/// What waiting for a request brought.
+enum Arrival {
+    /// A whole head, of this many bytes.
+    Head(usize),
+    /// The client left, or did not come back in time.
+    Gone,
+    /// A head that was begun and not finished in time.
+    Late,
+    Bad(Error),
+}
+
+impl Connection<'_> {
+    /// Serves requests until the connection is to be closed, and tells how.
+    async fn run(&mut self) -> Next {
+        loop {
+            let next = self.serve_one().await;
+            if next != Next::Again {
+                return next;
+            }
+            self.is_first = false;
+        }
+    }
+
+    async fn serve_one(&mut self) -> Next {
+        if self.buffer.is_none()
+            && let Err(next) = self.await_request().await
+        {
+            return next;
+        }
+        let mut scratch = Scratch::take();
+        let Space { request, response, out } = scratch.space();
+        let arrival = self.read_head(request).await;
+        let (head, mut buffer) = match (arrival, self.buffer.take()) {
+            (Arrival::Head(head), Some(buffer)) => (head, buffer),
+            (Arrival::Late, _) => return self.refuse(out, Answer::late()).await,
+            (Arrival::Bad(error), _) => return self.refuse(out, Answer::malformed(error)).await,
+            _ => return Next::Abort,
+        };
+        let body = match self.read_body(&mut buffer, request, head).await {
+            Ok(body) => body,
+            Err(BodyFailure::Gone) => return Next::Abort,
+            Err(BodyFailure::Late) => return self.refuse(out, Answer::late()).await,
+            Err(BodyFailure::Bad(error)) => return self.refuse(out, Answer::malformed(error)).await,
+        };
+        let Body { data, end, decoder } = body;
+        let request = request.view(buffer.filled());
+        let read = buffer.filled();
+        let (leftover, received) = (&read[end..], end as u64);
+        let (held, inbound) = match decoder {
+            None => (&read[data], Inbound::complete(self.client, &self.timer, !leftover.is_empty())),
+            Some(decoder) => {
+                let chunked = request.framing() == Framing::Chunked;
+                (&read[..0], Inbound::streaming(self.client, &self.timer, decoder, chunked, &read[data]))
+            }
+        };
+        let mut turn = Turn {
+            worker: self.worker,
+            client: self.client,
+            peer: &self.peer,
+            timer: &self.timer,
+            request,
+            held,
+            leftover,
+            inbound,
+            record: Record::new(received),
+            slot: self.slot,
+            out,
+            response,
+        };
+        let next = pipeline::serve(&mut turn, &self.slot.site()).await;
+        let behind = turn.inbound.take_behind();
+        buffer.consume(end);
+        self.buffer = if buffer.is_empty() { behind } else { Some(buffer) };
+        next
+    }
+
+    /// Waits for the first bytes of a request. `Err`: none will come.
+    async fn await_request(&mut self) -> Result<(), Next> {
+        // A connection that says nothing at all is worth no more patience than a slow head.
+        if self.is_first {
+            self.timer.at(Instant::now() + self.worker.timeouts.head);
+        } else {
+            self.timer.idle(self.slot.site().keep_alive());
+        }
+        let mut hurried = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(came) = self.poll_read(cx) {
+                return Poll::Ready(if came { Ok(()) } else { Err(Next::Abort) });
+            }
+            if self.worker.is_draining() && !hurried {
+                // A request may be on its way right now.
+                self.timer.at(Instant::now() + DRAIN_QUIET);
+                hurried = true;
+            }
+            let over = self.slot.is_removed() || self.timer.passed().is_some();
+            if over { Poll::Ready(Err(Next::Leave)) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Reads a head into the buffer, of which some is there.
+    async fn read_head(&mut self, head: &mut RequestHead) -> Arrival {
+        let mut is_timed = false;
+        poll_fn(|cx| {
+            loop {
+                let parsed = match &mut self.buffer {
+                    Some(buffer) => head.parse(buffer.filled_mut()),
+                    None => Ok(None),
+                };
+                match parsed {
+                    Ok(Some(length)) => return Poll::Ready(Arrival::Head(length)),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Arrival::Bad(error)),
+                }
+                if !is_timed {
+                    self.timer.at(Instant::now() + self.worker.timeouts.head);
+                    is_timed = true;
+                }
+                match self.poll_read(cx) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => return Poll::Ready(Arrival::Gone),
+                    Poll::Pending if self.timer.passed().is_some() => return Poll::Ready(Arrival::Late),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads once; `false` at the end of the connection.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut buffer = self.buffer.take().unwrap_or_else(Buffer::small);
+        if !buffer.make_room() {
+            return Poll::Ready(false);
+        }
+        let read = self.client.poll_read(cx, &mut buffer);
+        self.buffer = Some(buffer).filter(|buffer| !buffer.is_empty());
+        read.map(|read| matches!(read, Ok(count) if count > 0))
+    }
+
+    /// Looks at the body behind a head: reads it whole if it is small, else begins to.
+    async fn read_body(
+        &self,
+        buffer: &mut Buffer,
+        request: &RequestHead,
+        head: usize,
+    ) -> Result<Body, BodyFailure> {
+        let view = request.view(buffer.filled());
+        let (framing, expects) = (view.framing(), view.expect() == Expect::Continue);
+        match framing {
+            Framing::Length(length) if length <= MAX_HELD_BODY && !expects => {
+                let end = head + length as usize;
+                self.fill(buffer, end).await?;
+                if buffer.len() >= end {
+                    return Ok(Body { data: head..end, end, decoder: None });
+                }
+            }
+            Framing::Empty => return Ok(Body { data: head..head, end: head, decoder: None }),
+            _ => {}
+        }
+        let mut decoder = BodyDecoder::new(framing, Side::Client);
+        let piece = decoder.decode(&mut buffer.filled_mut()[head..]).map_err(BodyFailure::Bad)?;
+        let data = head + piece.data.start..head + piece.data.end;
+        let is_done = decoder.is_done();
+        Ok(Body { data, end: head + piece.consumed, decoder: Some(decoder).filter(|_| !is_done) })
+    }
+
+    /// Reads until the buffer holds `wanted` bytes, or can hold no more.
+    async fn fill(&self, buffer: &mut Buffer, wanted: usize) -> Result<(), BodyFailure> {
+        if buffer.len() >= wanted {
+            return Ok(());
+        }
+        self.timer.idle(self.worker.timeouts.stream_idle);
+        poll_fn(|cx| {
+            while buffer.len() < wanted && buffer.make_room() {
+                match self.client.poll_read(cx, buffer) {
+                    Poll::Ready(Ok(count)) if count > 0 => self.timer.moved(),
+                    Poll::Ready(_) => return Poll::Ready(Err(BodyFailure::Gone)),
+                    Poll::Pending if self.timer.passed().is_some() => {
+                        return Poll::Ready(Err(BodyFailure::Late));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Answers what is no request, and ends the connection.
+    async fn refuse(&mut self, out: &mut Vec<u8>, answer: Answer<'_>) -> Next {
+        out.clear();
+        answer.write(out, &self.worker.dates, None, Shape { bodiless: false, close: true });
+        self.timer.at(Instant::now() + self.worker.timeouts.head);
+        let mut parts = Parts::new([&out[..]]);
+        let written = poll_fn(|cx| match parts.poll_write(self.client, cx, |_| ()) {
+            Poll::Pending if self.timer.passed().is_some() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(written) => Poll::Ready(written.is_ok()),
+        });
+        let next = if written.await { Next::Close } else { Next::Abort };
+        self.log_refused(&answer, out.len() as u64);
+        next
+    }
+
+    /// There is no request to tell of; that there was something still shows.
+    fn log_refused(&self, answer: &Answer<'_>, sent: u64) {
+        let site = self.slot.site();
+        let Site::Balancer(balancer) = &*site else { return };
+        if !balancer.logs_anything() {
+            return;
+        }
+        let record =
+            Record { status: answer.status, proxy: answer.proxy, response_size: sent, ..Record::new(0) };
+        let asked = Asked { method: "", url: b"", user_agent: None, referer: None, peer: &self.peer };
+        let entry = accesslog::BalancerEntry {
+            prefix: balancer.log_prefix(None),
+            rule: vestibule_urlmap::UNMATCHED,
+            project_number: &balancer.listener.project_number,
+            tls_fields: false,
+        };
+        self.worker.logs.write(|batch, clock| {
+            batch.push_with(|out| accesslog::write_balancer(out, clock, &entry, &asked, &record));
+        });
+    }
+
+    /// Ends our direction and reads on for at most `limit`. A connection that is closed with bytes unread is reset, and a
+    /// reset takes back what the client has not read yet: our answer.
+    async fn linger(&mut self, limit: Duration) {
+        self.timer.at(Instant::now() + limit);
+        let mut ended = false;
+        let mut left = LINGER_BYTES;
+        self.buffer = None;
+        poll_fn(|cx| {
+            if !ended {
+                match self.client.poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => ended = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => {}
+                }
+            }
+            loop {
+                let mut buffer = Buffer::small();
+                match self.client.poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(count)) if count > 0 && count < left => left -= count,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if self.timer.passed().is_some() => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// A body as far as it came with the head.
+struct Body {
+    /// Its data in the buffer.
+    data: std::ops::Range<usize>,
+    /// Where in the buffer what was read of the request ends.
+    end: usize,
+    /// Present if more is to come.
+    decoder: Option<BodyDecoder>,
+}
+
+enum BodyFailure {
+    Gone,
+    Late,
+    Bad(Error),
+}
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "a connection that waits must hold a pointer, and not a whole space")]
+    static SPARE: RefCell<Vec<Box<Space>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Scratch spaces that a thread keeps for reuse.
+const MAX_SPARE: usize = 128;
+
+/// Bytes of output buffer that a kept scratch space may hold.
+const MAX_SPARE_OUT: usize = 16 * 1024;
+
+/// What serving a request needs and an idle connection does not.
+#[derive(Default)]
+struct Space {
+    request: RequestHead,
+    response: ResponseHead,
+    out: Vec<u8>,
+}
+
+/// A scratch space from the thread's store, which it goes back to.
+struct Scratch(Option<Box<Space>>);
+
+impl Scratch {
+    fn take() -> Scratch {
+        Scratch(Some(SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()))
+    }
+
+    fn space(&mut self) -> &mut Space {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let Some(mut space) = self.0.take() else { return };
+        space.request.clear();
+        space.out.clear();
+        // A thread that is ending has no store any more.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MAX_SPARE && space.out.capacity() <= MAX_SPARE_OUT {
+                spare.push(space);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle connection costs its task, and little else. What waits for more than bytes is boxed.
+    #[test]
+    fn a_connection_is_small() {
+        let size = size(serve);
+        assert!(size <= 4 * 1024, "{size} bytes");
+    }
+}

@@ -1,0 +1,135 @@
+//! Where a request goes: an instance of a serverless service, or one of a group's endpoints.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use vestibule_http1::Name;
+use vestibule_run::desired::Protocol;
+use vestibule_run::entries::EntryHead;
+use vestibule_run::front::{Admitted, Ask, Origin, Refusal, Target};
+
+use crate::answer::Answer;
+use crate::record::RunRecord;
+use crate::site::Balancer;
+use crate::snapshot::ServerlessNeg;
+use crate::trace::Trace;
+use crate::turn::{Next, Turn, Url};
+
+/// Where a request goes.
+pub(crate) enum Destination {
+    /// Addresses to try, in this order. Not empty.
+    Endpoints(Vec<SocketAddr>),
+    /// A service of Cloud Run that lets the request in.
+    Run(Box<Admitted>),
+}
+
+/// Why there is no destination.
+pub(crate) enum NoDestination {
+    /// The URL mask of the group does not fit the URL, or leaves the service open.
+    Mask(String),
+    /// Cloud Run's front does not let the request in.
+    Refused(Box<Refusal>),
+    /// The container speaks HTTP/2 only.
+    Protocol,
+}
+
+/// Asks the service that a serverless group names, or that its mask finds in the URL. The mask sees the URL as the
+/// client sent it, after normalisation.
+pub(crate) fn serverless(
+    turn: &mut Turn<'_>,
+    neg: &ServerlessNeg,
+    url: &Url<'_>,
+) -> Result<Admitted, NoDestination> {
+    let mut service = neg.service.as_deref().map(Cow::Borrowed);
+    let mut tag = neg.tag.as_deref().map(Cow::Borrowed);
+    if let Some(mask) = &neg.mask {
+        let found = mask.extract(url.authority.as_bytes(), &url.path);
+        let found = found.ok_or_else(|| {
+            NoDestination::Mask(format!(
+                "The URL does not match the URL mask {:?} of {}.",
+                mask.as_str(),
+                neg.name
+            ))
+        })?;
+        service = found.service.or(service);
+        tag = found.tag.or(tag);
+    }
+    let service = service.ok_or_else(|| NoDestination::Mask(format!("{} names no service.", neg.name)))?;
+    let target = Target::Service {
+        project: &neg.project,
+        region: &neg.region,
+        service: &service,
+        tag: tag.as_deref(),
+    };
+    admit(turn, target, Origin::InternalLoadBalancer, url)
+}
+
+/// Asks the service with this default URL.
+pub(crate) fn host(turn: &mut Turn<'_>, origin: Origin, url: &Url<'_>) -> Result<Admitted, NoDestination> {
+    admit(turn, Target::Host(url.authority), origin, url)
+}
+
+fn admit(
+    turn: &mut Turn<'_>,
+    target: Target<'_>,
+    origin: Origin,
+    url: &Url<'_>,
+) -> Result<Admitted, NoDestination> {
+    let asked = match url.query {
+        // Both were checked to be ASCII.
+        Some(query) => Cow::Owned([&url.path, &b"?"[..], query].concat()),
+        None => Cow::Borrowed(&*url.path),
+    };
+    let ask = Ask {
+        target,
+        origin,
+        authorization: turn.request.first(Name::Authorization),
+        serverless_authorization: turn.request.first(Name::XServerlessAuthorization),
+        path: std::str::from_utf8(&asked).unwrap_or_default(),
+    };
+    let answer = turn.worker.run.admit(&ask);
+    let trace = Trace::of(&turn.request);
+    let head = match &answer {
+        Ok(admitted) => Some(admitted.log_head.clone()),
+        Err(refusal) => refusal.service.as_ref().map(|service| Arc::new(EntryHead::new(&service.key, ""))),
+    };
+    turn.record.run = head.map(|head| RunRecord { head, instance: None, trace });
+    match answer {
+        Ok(admitted) if admitted.revision.protocol == Protocol::H2c => Err(NoDestination::Protocol),
+        Ok(admitted) => Ok(admitted),
+        Err(refusal) => Err(NoDestination::Refused(Box::new(refusal))),
+    }
+}
+
+/// Answers a request that has no destination. The client learns nothing of the inside; the log does.
+pub(crate) async fn refuse(turn: &mut Turn<'_>, why: NoDestination) -> Next {
+    match why {
+        NoDestination::Mask(detail) => {
+            turn.record.detail = Some(detail.into());
+            turn.answer(Answer::text(404, "Not Found"), None).await
+        }
+        NoDestination::Refused(refusal) => refuse_run(turn, &refusal).await,
+        NoDestination::Protocol => {
+            turn.record.detail =
+                Some("The container's port is named h2c; HTTP/2 to containers is not implemented.".into());
+            turn.answer(Answer::text(501, "Not Implemented: h2c"), None).await
+        }
+    }
+}
+
+/// Relays what Cloud Run's front answers.
+pub(crate) async fn refuse_run(turn: &mut Turn<'_>, refusal: &Refusal) -> Next {
+    turn.record.detail = Some(refusal.log.clone().into());
+    turn.answer(Answer::refusal(refusal), None).await
+}
+
+/// The endpoints of a group as this process reaches them, in the order in which to try them.
+pub(crate) fn endpoints(
+    turn: &Turn<'_>,
+    balancer: &Balancer,
+    service: usize,
+    endpoints: &[SocketAddr],
+) -> Vec<SocketAddr> {
+    balancer.turns(service, endpoints, |endpoint| turn.worker.locate(&balancer.listener.network, endpoint))
+}

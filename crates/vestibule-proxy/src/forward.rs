@@ -1,0 +1,390 @@
+//! A request on its way to its destination and back: attempts, retries, the answer.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use vestibule_http1::{BodyDecoder, Error, Framing, Kind, Side};
+use vestibule_run::front::{Admitted, Lease, Refusal};
+use vestibule_urlmap::ForwardDecision;
+use vestibule_urlmap::retry::{self, Outcome};
+
+use crate::answer::Answer;
+use crate::buffers::Buffer;
+use crate::destination::{self, Destination};
+use crate::exchange::{Exchange, Failure, Started, give_back};
+use crate::inbound::Interrupt;
+use crate::link::Parts;
+use crate::record::ProxyStatus;
+use crate::relay::{Cut, Relay};
+use crate::site::Balancer;
+use crate::timers::Passed;
+use crate::turn::{Next, RequestVariables, Turn, Url};
+use crate::upstream::Upstream;
+use crate::{request_head, response_head, tunnel};
+
+/// What Cloud Run's own log says of an instance that broke off.
+const INSTANCE_FAILED: &str = "The request failed because either the HTTP response was malformed or connection to the \
+                               instance had an error.";
+
+/// How a request goes on.
+pub(crate) struct Plan<'p> {
+    pub(crate) url: &'p Url<'p>,
+    /// Address that the client came to.
+    pub(crate) server: SocketAddr,
+    /// The load balancer; `None` on a default URL.
+    pub(crate) balancer: Option<&'p Balancer>,
+    /// The load balancer's route.
+    pub(crate) decision: Option<&'p ForwardDecision<'p>>,
+    /// From the end of the request to the end of the response.
+    pub(crate) limit: Duration,
+}
+
+/// A request that goes on.
+pub(crate) struct Forward<'f, 'a> {
+    pub(crate) turn: &'f mut Turn<'a>,
+    pub(crate) plan: Plan<'f>,
+    pub(crate) destination: Destination,
+    pub(crate) deadline: Deadline,
+}
+
+/// When the response must be there.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Deadline {
+    /// `None`: not known before the request is complete.
+    at: Option<Instant>,
+    /// It is the service's own, not the load balancer's.
+    of_service: bool,
+}
+
+/// An attempt that brought a response, and the slot it holds.
+struct Answered {
+    started: Started,
+    _lease: Option<Lease>,
+}
+
+impl<'f, 'a> Forward<'f, 'a> {
+    pub(crate) fn new(turn: &'f mut Turn<'a>, plan: Plan<'f>, destination: Destination) -> Forward<'f, 'a> {
+        Forward { turn, plan, destination, deadline: Deadline::default() }
+    }
+
+    pub(crate) async fn run(mut self) -> Next {
+        self.start_clock();
+        let mut request = std::mem::take(self.turn.out);
+        request.clear();
+        request_head::write(&mut request, self.turn, &self.plan, &self.destination);
+        let result = self.attempts(&request).await;
+        *self.turn.out = request;
+        match result {
+            Ok(answered) => self.respond(answered).await,
+            Err(next) => next,
+        }
+    }
+
+    /// Starts the response timeout. A service of Cloud Run counts from the start of the request, and its limit covers
+    /// queue, start and answer together.
+    fn start_clock(&mut self) {
+        let start = self.turn.record.start;
+        if let Destination::Run(admitted) = &self.destination {
+            let at = start.checked_add(admitted.timeout.min(self.plan.limit));
+            self.turn.timer.within(at, self.turn.worker.timeouts.stream_idle);
+            self.deadline = Deadline { at, of_service: admitted.timeout <= self.plan.limit };
+        } else {
+            self.turn.inbound.start_timeout(self.plan.limit, self.turn.worker.timeouts.stream_idle);
+            let complete = self.turn.inbound.is_complete();
+            self.deadline.at = start.checked_add(self.plan.limit).filter(|_| complete);
+        }
+    }
+
+    /// Asks until there is a response to pass on. `Err`: the client was answered otherwise.
+    async fn attempts(&mut self, request: &[u8]) -> Result<Answered, Next> {
+        let policy = self.plan.decision.and_then(|decision| decision.action.retry());
+        // Without a policy only what can do no harm twice is tried again.
+        let has_body = self.turn.has_body() || !self.turn.request.method().is_idempotent();
+        let (mut attempts, mut refused) = (1, 0);
+        loop {
+            let (address, lease) = self.next_address(attempts - 1 + refused).await?;
+            self.limit_attempt(policy.and_then(|policy| policy.per_try_timeout));
+            let result = self.attempt(address, request).await;
+            let outcome =
+                self.outcome(&result, policy.is_some()).filter(|_| self.turn.inbound.is_untouched());
+            let again = outcome.is_some_and(|outcome| retry::again(policy, has_body, attempts, outcome));
+            match result {
+                // Nothing was sent, so another endpoint is no second attempt.
+                Err(Failure::Refused | Failure::ConnectTimeout) if self.has_other(refused) => refused += 1,
+                Ok(started) if again => {
+                    self.discard(started);
+                    attempts += 1;
+                }
+                Err(_) if again => attempts += 1,
+                Ok(started) => return Ok(Answered { started, _lease: lease }),
+                Err(failure) => return Err(self.fail(failure).await),
+            }
+        }
+    }
+
+    async fn attempt(&mut self, address: SocketAddr, request: &[u8]) -> Result<Started, Failure> {
+        let turn = &mut *self.turn;
+        let mut exchange = Exchange {
+            pool: &turn.worker.pool,
+            client: turn.client,
+            timer: turn.timer,
+            inbound: &mut turn.inbound,
+            request,
+            method: turn.request.method(),
+            response: turn.response,
+            interim_size: 0,
+        };
+        let result = exchange.attempt(address).await;
+        turn.record.response_size += exchange.interim_size;
+        result
+    }
+
+    /// The address for the next attempt, with the slot of an instance if it is one.
+    async fn next_address(&mut self, index: u32) -> Result<(SocketAddr, Option<Lease>), Next> {
+        match &self.destination {
+            Destination::Endpoints(addresses) => {
+                let address = addresses[index as usize % addresses.len()];
+                self.turn.record.server = Some(address);
+                Ok((address, None))
+            }
+            Destination::Run(admitted) => {
+                let lease = match admitted.try_acquire() {
+                    Some(lease) => lease,
+                    None => queue(self.turn, admitted, self.deadline).await?,
+                };
+                if let Some(run) = &mut self.turn.record.run {
+                    run.instance = Some(lease.instance_id.clone());
+                }
+                Ok((lease.address, Some(lease)))
+            }
+        }
+    }
+
+    /// Another endpoint has not been tried.
+    fn has_other(&self, refused: u32) -> bool {
+        matches!(&self.destination, Destination::Endpoints(addresses) if addresses.len() > refused as usize + 1)
+    }
+
+    /// A policy may give each attempt less time than the whole.
+    fn limit_attempt(&self, limit: Option<Duration>) {
+        if let Some(limit) = limit.filter(|_| self.turn.inbound.is_complete()) {
+            let at = Instant::now().checked_add(limit);
+            let earlier = [at, self.deadline.at].into_iter().flatten().min();
+            self.turn.timer.within(earlier, self.turn.worker.timeouts.stream_idle);
+        }
+    }
+
+    /// How an attempt ended, for the question whether to make another. `None`: there is no question.
+    fn outcome(&self, result: &Result<Started, Failure>, with_grpc: bool) -> Option<Outcome> {
+        match result {
+            Ok(started) => {
+                let view = self.turn.response.view(started.buffer.filled());
+                let grpc = with_grpc.then(|| {
+                    let field = view.fields().iter().find(|f| f.name.of(view.buffer()) == b"grpc-status")?;
+                    std::str::from_utf8(field.value.of(view.buffer())).ok()?.parse().ok()
+                });
+                Some(Outcome::Status { status: view.status(), grpc: grpc.flatten() })
+            }
+            Err(Failure::Refused | Failure::ConnectTimeout) => Some(Outcome::ConnectFailure),
+            Err(Failure::Closed | Failure::Malformed(_)) => Some(Outcome::NoResponse),
+            Err(Failure::Interrupted(Interrupt::Late(Passed::Hard))) if !self.is_over() => {
+                Some(Outcome::NoResponse)
+            }
+            Err(Failure::Interrupted(_)) => None,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline.at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// A response that is not passed on. Its connection is kept if the whole of it is there already.
+    fn discard(&mut self, mut started: Started) {
+        let view = self.turn.response.view(started.buffer.filled());
+        let (framing, reusable) = (view.framing(self.turn.request.method()), view.keeps_alive());
+        started.buffer.consume(started.head);
+        let mut body = BodyDecoder::new(framing, Side::Upstream);
+        if let Ok(piece) = body.decode(started.buffer.filled_mut()) {
+            started.buffer.consume(piece.consumed);
+            give_back(&self.turn.worker.pool, started.upstream, &started.buffer, reusable && body.is_done());
+        }
+    }
+
+    /// Passes a response on.
+    async fn respond(&mut self, answered: Answered) -> Next {
+        let Started { upstream, mut buffer, head } = answered.started;
+        let view = self.turn.response.view(buffer.filled());
+        self.turn.record.status = view.status();
+        if view.status() == 101 {
+            if request_head::is_upgrade(&self.turn.request) && response_head::is_upgrade(&view) {
+                return Box::pin(self.switch(upstream, buffer, head)).await;
+            }
+            let error = Error { side: Side::Upstream, kind: Kind::BadStatusLine };
+            return self.fail(Failure::Malformed(error)).await;
+        }
+        let reusable = view.keeps_alive();
+        let close = self.turn.must_close();
+        let framing = self.write_head(&buffer, close);
+        buffer.consume(head);
+        let turn = &mut *self.turn;
+        let mut relay = Relay {
+            client: turn.client,
+            timer: turn.timer,
+            inbound: &mut turn.inbound,
+            upstream: &upstream,
+            sent: 0,
+        };
+        let result = relay.run(turn.out, &mut buffer, framing).await;
+        let sent = relay.sent;
+        turn.record.response_size += sent;
+        if let Err(cut) = result {
+            return self.cut(cut, sent).await;
+        }
+        let complete = turn.inbound.is_complete();
+        let reusable = reusable && complete && framing != Framing::UntilClose;
+        give_back(&turn.worker.pool, upstream, &buffer, reusable);
+        if close || !complete { Next::Close } else { Next::Again }
+    }
+
+    /// Leaves the head for the client in `out`; answers how the body is delimited.
+    fn write_head(&mut self, buffer: &Buffer, close: bool) -> Framing {
+        let turn = &mut *self.turn;
+        let view = turn.response.view(buffer.filled());
+        if view.status() >= 500 {
+            turn.record.proxy = Some(ProxyStatus { error: "", details: "response_sent_by_backend" });
+        }
+        let framing = view.framing(turn.request.method());
+        let variables = RequestVariables { peer: turn.peer, request: turn.request, server: self.plan.server };
+        let shape = response_head::Shape { framing, close, via: self.plan.balancer.is_some() };
+        turn.out.clear();
+        response_head::write(turn.out, &view, &shape, &turn.worker.dates, self.plan.decision, &variables);
+        framing
+    }
+
+    /// A response that broke off. What was sent cannot be taken back; the client must see that it is not the whole.
+    async fn cut(&mut self, cut: Cut, sent: u64) -> Next {
+        match cut {
+            Cut::Upstream(Some(error)) if sent == 0 => return self.fail(Failure::Malformed(error)).await,
+            Cut::Upstream(_) if sent == 0 => return self.fail(Failure::Closed).await,
+            Cut::Interrupted(interrupt @ Interrupt::Late(_)) if sent == 0 => {
+                return self.fail(Failure::Interrupted(interrupt)).await;
+            }
+            _ => {}
+        }
+        let (error, details) = match cut {
+            Cut::Upstream(Some(_)) => {
+                ("http_protocol_error", "backend_connection_closed_after_partial_response_sent")
+            }
+            Cut::Upstream(None) => {
+                ("connection_terminated", "backend_connection_closed_after_partial_response_sent")
+            }
+            Cut::Interrupted(Interrupt::ClientGone) if sent == 0 => {
+                ("", "client_disconnected_before_any_response")
+            }
+            Cut::Interrupted(Interrupt::ClientGone) => ("", "client_disconnected_after_partial_response"),
+            Cut::Interrupted(Interrupt::BadBody(_)) => ("http_request_error", ""),
+            Cut::Interrupted(Interrupt::Late(_)) => ("http_response_timeout", "backend_timeout"),
+        };
+        self.turn.record.proxy = Some(ProxyStatus { error, details });
+        self.blame_instance(matches!(cut, Cut::Upstream(_)));
+        Next::Abort
+    }
+
+    /// Answers for an attempt that brought nothing.
+    async fn fail(&mut self, failure: Failure) -> Next {
+        self.blame_instance(!matches!(failure, Failure::Interrupted(_)));
+        let answer = match failure {
+            Failure::Refused => {
+                if let (Some(balancer), Some(service)) = (self.plan.balancer, self.turn.record.service) {
+                    balancer.relocate(service);
+                }
+                Answer::refused()
+            }
+            Failure::ConnectTimeout => Answer::connect_timeout(),
+            Failure::Closed => Answer::terminated(),
+            Failure::Malformed(error) => {
+                tracing::debug!(%error, "a backend's response cannot be read");
+                Answer::protocol_error()
+            }
+            Failure::Interrupted(interrupt) => match self.interrupted(interrupt) {
+                Interrupted::Answer(answer) => answer,
+                Interrupted::Gone => return Next::Abort,
+                Interrupted::Late => return destination::refuse_run(self.turn, &Refusal::timeout()).await,
+            },
+        };
+        let variables =
+            RequestVariables { peer: self.turn.peer, request: self.turn.request, server: self.plan.server };
+        match self.plan.decision.map(|decision| decision.headers.for_local_reply()) {
+            Some(levels) => self.turn.answer(answer, Some((&levels, &variables))).await,
+            None => self.turn.answer(answer, None).await,
+        }
+    }
+
+    fn interrupted(&mut self, interrupt: Interrupt) -> Interrupted {
+        Interrupted::Answer(match interrupt {
+            Interrupt::ClientGone => {
+                self.turn.leave_unanswered();
+                return Interrupted::Gone;
+            }
+            Interrupt::Late(Passed::Hard) if self.deadline.of_service => return Interrupted::Late,
+            Interrupt::Late(Passed::Hard) => Answer::timeout(),
+            Interrupt::Late(Passed::Idle) if !self.turn.inbound.is_complete() => Answer::late(),
+            Interrupt::Late(Passed::Idle) => Answer::stream_timeout(),
+            Interrupt::BadBody(error) => Answer::malformed(error),
+        })
+    }
+
+    fn blame_instance(&mut self, at_fault: bool) {
+        if at_fault && matches!(self.destination, Destination::Run(_)) {
+            self.turn.record.detail = Some(INSTANCE_FAILED.into());
+        }
+    }
+
+    /// The backend agreed to another protocol: from here on there are only bytes.
+    async fn switch(&mut self, upstream: Upstream, mut buffer: Buffer, head: usize) -> Next {
+        let turn = &mut *self.turn;
+        let view = turn.response.view(buffer.filled());
+        let mut out = Vec::with_capacity(512);
+        response_head::write_switch(&mut out, &view, self.plan.balancer.is_some());
+        buffer.consume(head);
+        let mut parts = Parts::new([&out[..]]);
+        let client = turn.client;
+        let written = turn.inbound.during(Some(&upstream), |cx| parts.poll_write(client, cx, |_| ())).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return Next::Abort;
+        }
+        // Only the deadline bounds it: a quiet connection is nothing unusual here.
+        turn.timer.within(self.deadline.at, Duration::MAX);
+        let early = turn.take_early();
+        let (up, down) = tunnel::run(turn.client, &upstream, turn.timer, early, buffer).await;
+        turn.record.request_size += up;
+        turn.record.response_size += out.len() as u64 + down;
+        Next::Close
+    }
+}
+
+/// What an interrupted attempt comes to.
+enum Interrupted {
+    Answer(Answer<'static>),
+    /// There is nobody to answer.
+    Gone,
+    /// The service's own time is up.
+    Late,
+}
+
+/// Waits in line for an instance.
+async fn queue(turn: &mut Turn<'_>, admitted: &Admitted, deadline: Deadline) -> Result<Lease, Next> {
+    let until = deadline.at.unwrap_or_else(Instant::now);
+    let mut waiting = Box::pin(admitted.acquire(until));
+    let result = turn.inbound.during(None, |cx| waiting.as_mut().poll(cx)).await;
+    drop(waiting);
+    match result {
+        Ok(Ok(lease)) => Ok(lease),
+        Ok(Err(refusal)) => Err(destination::refuse_run(turn, &refusal).await),
+        Err(Interrupt::Late(_)) => Err(destination::refuse_run(turn, &Refusal::timeout()).await),
+        Err(_) => {
+            turn.leave_unanswered();
+            Err(Next::Abort)
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The L7 data plane: listeners, connections, the request pipeline, upstream pools, access log records.
+//!
+//! Knows nothing of the API or the store: it is given whole [`snapshot::Snapshot`]s, and [`Proxy::apply`] returns when
+//! every worker serves them.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `proxy`, `worker`, `accept` | threads, what they are told, how connections come in and all ends |
+//! | [`snapshot`], `site`, [`tls`] | what is served |
+//! | `connection` | one client connection, request after request |
+//! | `pipeline` | the way of a request, one step a line |
+//! | `destination`, `forward`, `exchange`, `relay`, `tunnel`, `mirror` | to a backend and back |
+//! | `inbound` | the client's direction meanwhile |
+//! | `request_head`, `response_head`, `headers`, `answer`, `trace` | what is written |
+//! | `record`, `accesslog` | what is written down |
+//! | `timers`, `buffers`, `link`, `upstream`, `clock`, `peer` | what makes it cheap |
+//!
+//! # Why a thread a core, and no channel between tasks
+//!
+//! A request costs two reads and two writes; whatever a proxy adds on top is overhead. Here one task serves a client
+//! connection and drives the backend's connection itself: no second task, no channel, no wake-up in between, no lock,
+//! and no timer that is armed and disarmed. Listening sockets are shared between threads by the kernel.
+#![forbid(unsafe_code)]
+
+mod accept;
+mod accesslog;
+mod answer;
+mod buffers;
+mod clock;
+mod connection;
+mod destination;
+mod exchange;
+mod forward;
+mod headers;
+mod inbound;
+pub mod limits;
+mod link;
+mod mirror;
+mod peer;
+mod pipeline;
+mod proxy;
+mod record;
+mod relay;
+mod request_head;
+mod response_head;
+mod site;
+pub mod snapshot;
+#[cfg(test)]
+mod testing;
+mod timers;
+pub mod tls;
+mod trace;
+mod tunnel;
+mod turn;
+mod upstream;
+mod worker;
+
+pub use proxy::{Dependencies, ListenerError, Proxy, ProxyConfig};

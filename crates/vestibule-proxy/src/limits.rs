@@ -1,0 +1,117 @@
+//! Every limit of the data plane, with its unit.
+
+use std::time::Duration;
+
+/// How long a request's head may take from its first byte (and the first byte of a connection from its start). Late
+/// heads are answered 408.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a TLS handshake may take.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long nothing may move on a stream, in either direction (Envoy's default `stream_idle_timeout`).
+pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long making a connection to a backend may take (Envoy's default).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The waits that a setting can change.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// Default [`HEAD_TIMEOUT`].
+    pub head: Duration,
+    /// Default [`TLS_HANDSHAKE_TIMEOUT`].
+    pub tls_handshake: Duration,
+    /// Default [`STREAM_IDLE_TIMEOUT`].
+    pub stream_idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            head: HEAD_TIMEOUT,
+            tls_handshake: TLS_HANDSHAKE_TIMEOUT,
+            stream_idle: STREAM_IDLE_TIMEOUT,
+        }
+    }
+}
+
+/// How long a connection to a backend is kept without a request; published as fixed.
+pub const UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(600);
+
+/// The response timeout of a backend service with a serverless backend; published as fixed. The service's own request
+/// timeout is usually shorter.
+pub const SERVERLESS_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// Connections to one address that a worker keeps without a request.
+pub const MAX_IDLE_PER_ADDRESS: usize = 512;
+
+/// How often a worker looks for pooled connections that ended or are too old.
+pub const POOL_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Client connections that one worker holds at once; more wait in the kernel's accept queue.
+pub const MAX_CONNECTIONS_PER_WORKER: usize = 32_768;
+
+/// How long accepting rests after it failed for want of file descriptors or memory.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Connections that wait in the accept queue of a front's listener.
+pub const FRONT_BACKLOG: i32 = 4096;
+
+/// Bytes of the buffer that a request head is read into; grows to [`LARGE_BUFFER`] for a head that is larger.
+pub const SMALL_BUFFER: usize = 16 * 1024;
+
+/// Bytes of a buffer for bodies: all that is ever held of a body in one direction.
+pub const LARGE_BUFFER: usize = 64 * 1024;
+
+/// Buffers of each size that a thread keeps for reuse.
+pub const MAX_SPARE_BUFFERS: usize = 128;
+
+/// A body of known length up to this many bytes is read whole before the request goes on, so that it costs one write
+/// and can be sent again on a retry.
+pub const MAX_HELD_BODY: u64 = 8 * 1024;
+
+/// Response bytes that are copied behind the head instead of written from where they are: below this a copy is
+/// cheaper than a second element of a vectored write.
+pub const COPY_BELOW: usize = 2 * 1024;
+
+/// Copies of requests that one worker sends to mirrors at once; more are not sent.
+pub const MAX_MIRRORS: usize = 256;
+
+/// How long a copy of a request may take, its response included.
+pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of a mirror's response that are read before its connection is given up.
+pub const MAX_MIRROR_RESPONSE: usize = 1024 * 1024;
+
+/// Interim responses that a backend may send before the final one.
+pub const MAX_INTERIM_RESPONSES: u32 = 32;
+
+/// Other endpoints that are tried after connections were refused.
+pub const MAX_CONNECT_ATTEMPTS: u32 = 3;
+
+/// After an answer without having read the request: how many bytes are still read, so that the client sees the answer
+/// and not a reset.
+pub const LINGER_BYTES: usize = 256 * 1024;
+
+/// After an answer without having read the request: how long to wait for the client to stop sending.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// After an idle connection was closed: how long to wait for the client to close as well.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A batch of log entries is handed over when it holds this many bytes.
+pub const LOG_BATCH_BYTES: usize = 64 * 1024;
+
+/// A batch of log entries is handed over at the latest after this time.
+pub const LOG_BATCH_TIME: Duration = Duration::from_millis(50);
+
+/// Share of the drain deadline during which new connections are still accepted.
+pub const DRAIN_ACCEPT_SHARE: f64 = 0.5;
+
+/// While draining: an idle connection is closed after this time without a request, and a worker without connections
+/// ends after this time without a new one.
+pub const DRAIN_QUIET: Duration = Duration::from_millis(500);
+
+/// How often a draining worker looks whether it is done.
+pub const DRAIN_TICK: Duration = Duration::from_millis(20);

@@ -1,0 +1,62 @@
+//! Who is at the other end of a client connection: formatted once a connection, copied into every request.
+
+use std::net::SocketAddr;
+
+use rustls::{ProtocolVersion, ServerConnection, SupportedCipherSuite};
+
+/// The client of a connection.
+pub(crate) struct Peer {
+    /// The client's address as the network knows it.
+    pub(crate) address: SocketAddr,
+    /// `10.0.0.5`, without port.
+    pub(crate) ip: String,
+    /// `10.0.0.5:49152`.
+    pub(crate) text: String,
+    /// `None` on an unencrypted connection.
+    pub(crate) tls: Option<Handshake>,
+}
+
+/// What a TLS handshake settled.
+pub(crate) struct Handshake {
+    /// Lower case; empty when the client named no server.
+    pub(crate) sni: String,
+    /// `TLSv1.3`.
+    pub(crate) version: &'static str,
+    /// The suite's registered name.
+    pub(crate) cipher: String,
+    /// The suite's registered number.
+    pub(crate) cipher_number: u16,
+}
+
+impl Peer {
+    pub(crate) fn new(address: SocketAddr, tls: Option<Handshake>) -> Peer {
+        Peer { address, ip: address.ip().to_string(), text: address.to_string(), tls }
+    }
+
+    /// The scheme that the client used.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+impl Handshake {
+    pub(crate) fn of(connection: &ServerConnection) -> Handshake {
+        let suite = connection.negotiated_cipher_suite();
+        Handshake {
+            sni: connection.server_name().unwrap_or_default().to_ascii_lowercase(),
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => "",
+            },
+            cipher: suite.map(cipher_name).unwrap_or_default(),
+            cipher_number: suite.map_or(0, |suite| u16::from(suite.suite())),
+        }
+    }
+}
+
+/// The IANA name: rustls writes the suites of TLS 1.3 as `TLS13_…`.
+fn cipher_name(suite: SupportedCipherSuite) -> String {
+    let name = format!("{:?}", suite.suite());
+    name.strip_prefix("TLS13_").map_or(name.clone(), |rest| format!("TLS_{rest}"))
+}

@@ -1,0 +1,261 @@
+//! One worker: a thread with its own runtime, listeners, connections and pool of backend connections. Workers share
+//! nothing that a request waits for.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, LocalRuntime};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_local;
+use vestibule_run::front;
+use vestibule_vpc::{Mode, NetworkId, Vpc};
+
+use crate::accept::{self, Accepting};
+use crate::accesslog::LogWriter;
+use crate::clock::Dates;
+use crate::limits::{DRAIN_ACCEPT_SHARE, DRAIN_QUIET, DRAIN_TICK, POOL_SWEEP_INTERVAL, Timeouts};
+use crate::proxy::{Dependencies, ProxyConfig};
+use crate::site::{Site, Slot};
+use crate::snapshot::{Front, FrontAddress, Listener};
+use crate::timers::Timers;
+use crate::upstream::Pool;
+
+/// What the tasks of a worker share.
+pub(crate) struct Worker {
+    pub(crate) run: front::Front,
+    pub(crate) pool: Pool,
+    pub(crate) timers: Rc<Timers>,
+    pub(crate) logs: Rc<LogWriter>,
+    pub(crate) dates: Dates,
+    pub(crate) timeouts: Timeouts,
+    /// Copies of requests that are on their way.
+    pub(crate) mirrors: Rc<Cell<usize>>,
+    vpc: Vpc,
+    draining: Cell<bool>,
+    max_connections: usize,
+    connections: Cell<usize>,
+    /// When the last connection came or went.
+    changed: Cell<Instant>,
+    room: Notify,
+}
+
+/// Names an address that is listened on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Listener { network: NetworkId, ip: std::net::Ipv4Addr, port: u16 },
+    Front(SocketAddr),
+}
+
+/// What is to be served at an address.
+#[derive(Clone)]
+pub(crate) enum Serve {
+    Listener(Arc<Listener>),
+    Front(Arc<Front>),
+}
+
+/// What a worker is told.
+pub(crate) enum Command {
+    /// Serve this and nothing else. `sockets` are those of addresses that were not served before.
+    Apply {
+        serve: Arc<Vec<(Key, Serve)>>,
+        sockets: HashMap<Key, std::net::TcpListener>,
+        done: SyncSender<()>,
+    },
+    /// Finish what is under way, and end by then.
+    Drain { within: Duration },
+}
+
+/// Runs a worker on the calling thread until it was drained or nobody can tell it anything any more.
+pub(crate) fn run(
+    runtime: LocalRuntime,
+    dependencies: Dependencies,
+    config: &ProxyConfig,
+    commands: mpsc::Receiver<Command>,
+) {
+    runtime.block_on(async {
+        let worker = Worker::new(dependencies, config);
+        spawn_local(worker.timers.clone().run());
+        spawn_local(worker.logs.clone().run());
+        spawn_local(sweep(worker.clone()));
+        obey(&worker, commands).await;
+        worker.logs.flush();
+    });
+    // Whatever is left ends here, by force.
+    runtime.shutdown_background();
+}
+
+/// A worker's runtime. It must be made on the worker's own thread.
+pub(crate) fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(Default::default())
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(POOL_SWEEP_INTERVAL).await;
+        worker.pool.sweep(Instant::now());
+    }
+}
+
+/// The addresses that a worker listens on.
+type Listening = HashMap<Key, (Rc<Slot>, Accepting)>;
+
+async fn obey(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
+    let mut listening = Listening::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Apply { serve, sockets, done } => {
+                apply(worker, &mut listening, &serve, sockets);
+                // Nobody waits any more: fine.
+                let _ = done.send(());
+            }
+            Command::Drain { within } => return drain(worker, &mut listening, within).await,
+        }
+    }
+}
+
+fn apply(
+    worker: &Rc<Worker>,
+    listening: &mut Listening,
+    serve: &[(Key, Serve)],
+    mut sockets: HashMap<Key, std::net::TcpListener>,
+) {
+    for (key, serve) in serve {
+        match (listening.get(key), serve) {
+            (Some((slot, _)), Serve::Listener(listener)) if slot.site().is(listener) => {}
+            (Some((slot, _)), serve) => slot.replace(serve.site()),
+            (None, serve) => {
+                let Some(socket) = sockets.remove(key) else { continue };
+                let slot = Slot::new(serve.site());
+                match accept::start(worker, &slot, socket) {
+                    Ok(accepting) => drop(listening.insert(key.clone(), (slot, accepting))),
+                    Err(error) => tracing::error!(?key, %error, "cannot accept connections"),
+                }
+            }
+        }
+    }
+    let before = listening.len();
+    listening.retain(|key, (slot, accepting)| {
+        let stays = serve.iter().any(|(wanted, _)| wanted == key);
+        if !stays {
+            slot.remove();
+            accepting.stop();
+        }
+        stays
+    });
+    if listening.len() < before {
+        worker.timers.wake_all();
+    }
+}
+
+/// Finishes: connections are told to go with their next answer; new ones are taken for a part of the time, for clients
+/// that do not know yet; then nothing is waited for but requests under way.
+async fn drain(worker: &Rc<Worker>, listening: &mut Listening, within: Duration) {
+    let start = Instant::now();
+    worker.draining.set(true);
+    worker.timers.wake_all();
+    let accept = within.mul_f64(DRAIN_ACCEPT_SHARE);
+    while start.elapsed() < within {
+        let quiet = worker.connections.get() == 0
+            && worker.changed.get().max(start).elapsed() >= DRAIN_QUIET.min(accept);
+        if quiet {
+            break;
+        }
+        if start.elapsed() >= accept {
+            listening.drain().for_each(|(_, (_, accepting))| accepting.stop());
+            if worker.connections.get() == 0 {
+                break;
+            }
+        }
+        tokio::time::sleep(DRAIN_TICK).await;
+    }
+    if worker.connections.get() > 0 {
+        tracing::warn!(connections = worker.connections.get(), "ending connections that did not end in time");
+    }
+}
+
+impl Serve {
+    fn site(&self) -> Site {
+        match self {
+            Serve::Listener(listener) => Site::balancer(listener.clone()),
+            Serve::Front(front) => Site::Front(front.clone()),
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(dependencies: Dependencies, config: &ProxyConfig) -> Rc<Worker> {
+        Rc::new(Worker {
+            run: dependencies.run,
+            pool: Pool::default(),
+            timers: Timers::new(),
+            logs: LogWriter::new(dependencies.logs),
+            dates: Dates::default(),
+            vpc: dependencies.vpc,
+            draining: Cell::new(false),
+            max_connections: config.max_connections_per_worker,
+            timeouts: config.timeouts,
+            mirrors: Rc::default(),
+            connections: Cell::new(0),
+            changed: Cell::new(Instant::now()),
+            room: Notify::new(),
+        })
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The client's address as the network of the site knows it.
+    pub(crate) fn private_peer(&self, site: &Site, remote: SocketAddr) -> SocketAddr {
+        match site {
+            Site::Balancer(balancer) => self.vpc.private_peer(&balancer.listener.network, remote),
+            Site::Front(front) => match &front.at {
+                FrontAddress::Network { network, .. } => self.vpc.private_peer(network, remote),
+                FrontAddress::Machine(_) => remote,
+            },
+        }
+    }
+
+    /// Where this process reaches a private address; `None` if it cannot.
+    pub(crate) fn locate(&self, network: &NetworkId, endpoint: SocketAddr) -> Option<SocketAddr> {
+        let IpAddr::V4(ip) = endpoint.ip() else { return Some(endpoint) };
+        let located = self.vpc.locate(network, ip, endpoint.port());
+        // Without namespaces a private address that nobody stands for would lead out of this machine.
+        let is_real = ip.is_loopback() || self.vpc.mode() == Mode::Namespace;
+        located.or(Some(endpoint).filter(|_| is_real))
+    }
+
+    /// Counts a connection for as long as the answer lives.
+    pub(crate) fn admit(self: &Rc<Self>) -> Admission {
+        self.connections.set(self.connections.get() + 1);
+        self.changed.set(Instant::now());
+        Admission(self.clone())
+    }
+
+    /// Waits until there may be one more connection.
+    pub(crate) async fn has_room(&self) {
+        while self.connections.get() >= self.max_connections {
+            self.room.notified().await;
+        }
+    }
+}
+
+/// A connection that is counted.
+pub(crate) struct Admission(Rc<Worker>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let worker = &self.0;
+        worker.connections.set(worker.connections.get() - 1);
+        worker.changed.set(Instant::now());
+        if worker.connections.get() + 1 == worker.max_connections {
+            worker.room.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The proxy as clients and backends see it, over real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod backend;
+mod bodies;
+mod framing;
+mod headers;
+mod instances;
+mod lifecycle;
+mod logs;
+mod routes;
+mod serverless;
+mod slow;
+mod tls;
+mod upgrade;
+mod upstream;
+mod wire;
+mod world;

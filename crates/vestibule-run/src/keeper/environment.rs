@@ -1,0 +1,50 @@
+//! The environment of an instance.
+
+use crate::desired::{Revision, Service};
+
+/// Variables of an instance but `PORT`, later ones winning: what the user set, then what Cloud Run's container contract
+/// sets, then where the metadata server is, in the names that Google's client libraries look for.
+pub(super) fn environment(
+    service: &Service,
+    revision: &Revision,
+    metadata: Option<&str>,
+) -> Vec<(String, String)> {
+    let mut variables = revision.env.clone();
+    let mut set = |name: &str, value: &str| variables.push((name.to_owned(), value.to_owned()));
+    set("K_SERVICE", &service.key.name);
+    set("K_REVISION", &revision.name);
+    set("K_CONFIGURATION", &service.key.name);
+    set("CLOUD_RUN_TIMEOUT_SECONDS", &revision.timeout.as_secs().to_string());
+    if let Some(address) = metadata {
+        for name in ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"] {
+            set(name, address);
+        }
+    }
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_contract_wins_over_the_user() {
+        let service = testing::service("svc");
+        let env = vec![("A".to_owned(), "1".to_owned()), ("K_SERVICE".to_owned(), "other".to_owned())];
+        let revision = Revision { env, ..testing::revision("svc-1") };
+        let map = |metadata| BTreeMap::from_iter(environment(&service, &revision, metadata));
+        let expected = [
+            ("A", "1"),
+            ("CLOUD_RUN_TIMEOUT_SECONDS", "300"),
+            ("K_CONFIGURATION", "svc"),
+            ("K_REVISION", "svc-1"),
+            ("K_SERVICE", "svc"),
+        ];
+        assert_eq!(map(None), expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let with = map(Some("127.0.0.1:99"));
+        assert_eq!(with["GCE_METADATA_HOST"], "127.0.0.1:99");
+        assert_eq!(with["GCE_METADATA_ROOT"], "127.0.0.1:99");
+    }
+}

@@ -1,0 +1,43 @@
+//! The serverless runtime: revisions, traffic, autoscaler, activator, instance drivers.
+//!
+//! Knows nothing of load balancing. It is told whole [`desired::Desired`] states, reports what became of each
+//! revision, and lets a front admit a request ([`front`]) and lease a slot of an instance.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`runtime`], [`config`] | the runtime as a whole |
+//! | [`desired`], [`reports`] | what it is told, and what it tells |
+//! | [`front`] | the way of a request: look-up, ingress, identity, split, slot |
+//! | [`autoscaler`] | how many instances there should be, as a pure function |
+//! | [`driver`] | what starts instances |
+//! | [`exec`], [`hello`] | programs that the binary becomes when the runtime starts it |
+//! | [`entries`] | request log entries |
+#![forbid(unsafe_code)]
+
+pub mod autoscaler;
+pub mod config;
+pub mod desired;
+pub mod driver;
+pub mod entries;
+pub mod exec;
+pub mod front;
+pub mod hello;
+pub mod reports;
+pub mod runtime;
+
+mod instance;
+mod invoker;
+mod keeper;
+mod line;
+mod output;
+mod pool;
+mod probe;
+mod refusal;
+mod registry;
+mod table;
+#[cfg(test)]
+mod testing;
+
+pub use config::{Dependencies, MetadataSource, Program, RuntimeConfig};
+pub use registry::{InstanceState, InstanceStatus};
+pub use runtime::Runtime;

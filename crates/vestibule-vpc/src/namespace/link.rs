@@ -1,0 +1,95 @@
+//! Links, addresses and routes: what `ip link`, `ip address` and `ip route` would do.
+
+use std::net::Ipv4Addr;
+use std::os::fd::RawFd;
+
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
+use rtnetlink::{Error, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+pub const LOOPBACK: &str = "lo";
+
+/// `ip link show NAME`: the index.
+pub async fn index(handle: &Handle, name: &str) -> Result<u32, Error> {
+    let mut found = handle.link().get().match_name(name.to_owned()).execute();
+    match found.try_next().await? {
+        Some(link) => Ok(link.header.index),
+        None => Err(Error::RequestFailed),
+    }
+}
+
+pub async fn up(handle: &Handle, name: &str) -> Result<(), Error> {
+    let index = index(handle, name).await?;
+    handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await
+}
+
+/// A veth pair: `outside` in this namespace, up; `far`, renamed to `inside`, in the namespace `guest`.
+pub async fn add_cable(
+    handle: &Handle,
+    outside: &str,
+    far: &str,
+    guest: RawFd,
+    inside: &str,
+) -> Result<(), Error> {
+    handle.link().add(LinkVeth::new(outside, far).build()).execute().await?;
+    let peer = index(handle, far).await?;
+    let moved = LinkUnspec::new_with_index(peer).setns_by_fd(guest).name(inside).build();
+    handle.link().set(moved).execute().await?;
+    up(handle, outside).await
+}
+
+/// `ip link delete NAME`.
+pub async fn delete(handle: &Handle, name: &str) -> Result<(), Error> {
+    let index = index(handle, name).await?;
+    handle.link().del(index).execute().await
+}
+
+/// `ip address replace IP/32 dev NAME`.
+pub async fn add_address(handle: &Handle, name: &str, ip: Ipv4Addr) -> Result<(), Error> {
+    let index = index(handle, name).await?;
+    handle.address().add(index, ip.into(), 32).replace().execute().await
+}
+
+pub async fn delete_address(handle: &Handle, name: &str, ip: Ipv4Addr) -> Result<(), Error> {
+    let index = index(handle, name).await?;
+    let mut found = handle.address().get().set_link_index_filter(index).set_address_filter(ip.into()).execute();
+    while let Some(message) = found.try_next().await? {
+        handle.address().del(message).execute().await?;
+    }
+    Ok(())
+}
+
+/// `ip route replace IP/32 dev NAME scope link`.
+pub async fn add_link_route(handle: &Handle, name: &str, ip: Ipv4Addr) -> Result<(), Error> {
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(ip, 32)
+        .output_interface(index(handle, name).await?)
+        .scope(RouteScope::Link)
+        .build();
+    handle.route().add(route).replace().execute().await
+}
+
+/// `ip route replace default via GATEWAY dev NAME`.
+pub async fn add_default_route(handle: &Handle, name: &str, gateway: Ipv4Addr) -> Result<(), Error> {
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .gateway(gateway)
+        .output_interface(index(handle, name).await?)
+        .build();
+    handle.route().add(route).replace().execute().await
+}
+
+/// `ip route replace unreachable RANGE/PREFIX`: whoever asks for an address of the range that nobody has is told so.
+pub async fn add_unreachable(handle: &Handle, range: Ipv4Addr, prefix: u8) -> Result<(), Error> {
+    handle.route().add(unreachable(range, prefix)).replace().execute().await
+}
+
+pub async fn delete_unreachable(handle: &Handle, range: Ipv4Addr, prefix: u8) -> Result<(), Error> {
+    handle.route().del(unreachable(range, prefix)).execute().await
+}
+
+fn unreachable(range: Ipv4Addr, prefix: u8) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(range, prefix)
+        .kind(RouteType::Unreachable)
+        .build()
+}

@@ -1,0 +1,312 @@
+//! Namespace mode: every VPC network is a network namespace of the kernel, with real addresses.
+//!
+//! The namespace is the network's router. Every address that belongs to the network itself stands on its loopback
+//! link: the gateway of every subnet, virtual IPs, the proxies' own addresses, the link-local services
+//! (169.254.169.254). Every client hangs on a cable of its own with a route to its one address, /32; it reaches all
+//! else through its gateway, as a VM of Google's does. There is no common link, so clients meet only in the router,
+//! where firewall rules are enforced, and there the kernel drops what comes in with another client's address. There is
+//! no link out either: what is not in the VPC has no route.
+
+mod entry;
+mod etc;
+mod link;
+mod nft;
+mod room;
+mod sockets;
+mod user;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{Driver, FirewallRule, Guest, Mode, NetworkId, Subnet};
+pub use entry::{Place, enter, enter_place};
+use room::{Inside, Room};
+use sockets::Sockets;
+pub use user::{UserNamespace, available, enter_user_namespace};
+
+/// The name of a client's one link, as on Google's images.
+const GUEST_LINK: &str = "eth0";
+/// Connections that may wait in a listener's accept queue.
+const BACKLOG: i32 = 4096;
+
+/// Settings of a router, below /proc/sys/net/ipv4.
+const ROUTER: [(&str, &str); 2] = [
+    // A packet must come in where its sender's address is: no client can pass for another.
+    ("conf/all/rp_filter", "1"),
+    // Clients that are told that there is no way should hear it every time.
+    ("icmp_ratelimit", "0"),
+];
+
+/// The namespace driver.
+pub struct Namespaces {
+    networks: Mutex<HashMap<NetworkId, Arc<Network>>>,
+    guests: AtomicU32,
+    /// Why there is no packet filter here.
+    no_filter: Option<String>,
+}
+
+struct Network {
+    room: Room,
+    sockets: Sockets,
+    /// Addresses on the loopback link that sockets are bound to.
+    held: Mutex<BTreeSet<Ipv4Addr>>,
+    state: Mutex<NetworkState>,
+}
+
+#[derive(Default)]
+struct NetworkState {
+    subnets: Vec<Subnet>,
+    /// Clients by private address: the namespace, and the name of our end of the cable.
+    guests: HashMap<Ipv4Addr, (Room, String)>,
+}
+
+impl Namespaces {
+    /// Fails where the machine forbids network namespaces; the error says why. Where it only lacks nftables, networks
+    /// work, and no client reaches another.
+    pub fn new() -> io::Result<Namespaces> {
+        let no_filter = Room::open("probe")?.run(|_| Ok(nft::replace(&[]).err()))?;
+        let no_filter = no_filter.map(|error| {
+            tracing::warn!(%error, "no nftables here: clients of a network cannot reach each other, whatever its firewall rules");
+            format!("This machine has no nftables ({error}): no client reaches another.")
+        });
+        Ok(Namespaces { networks: Mutex::default(), guests: AtomicU32::default(), no_filter })
+    }
+
+    fn network(&self, id: &NetworkId) -> io::Result<Arc<Network>> {
+        let mut networks = lock(&self.networks);
+        if let Some(network) = networks.get(id) {
+            return Ok(network.clone());
+        }
+        let room = Room::open(id.short())?;
+        let filter = self.no_filter.is_none();
+        room.run(move |inside| route(inside, filter))?;
+        let (sockets, held, state) = Default::default();
+        let network = Arc::new(Network { room, sockets, held, state });
+        networks.insert(id.clone(), network.clone());
+        Ok(network)
+    }
+
+    fn known(&self, id: &NetworkId) -> Option<Arc<Network>> {
+        lock(&self.networks).get(id).cloned()
+    }
+}
+
+/// Makes a new namespace a router. Without a filter it forwards nothing: that is what the implied rules amount to.
+fn route(inside: &Inside, filter: bool) -> io::Result<()> {
+    for (setting, value) in ROUTER {
+        fs::write(format!("/proc/sys/net/ipv4/{setting}"), value)?;
+    }
+    // Clients speak IPv4; nobody needs the link-local addresses of the other. Absent where the machine has no IPv6.
+    let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    if filter {
+        // Before the first packet is forwarded.
+        nft::replace(&[])?;
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    }
+    inside.netlink(async |handle| link::up(handle, link::LOOPBACK).await)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Network {
+    /// Puts an address on the loopback link, so that sockets can be bound to it.
+    fn hold(&self, ip: Ipv4Addr) -> io::Result<()> {
+        let mut held = lock(&self.held);
+        if !held.contains(&ip) {
+            self.room.run(move |inside| inside.netlink(async |h| link::add_address(h, link::LOOPBACK, ip).await))?;
+            held.insert(ip);
+        }
+        Ok(())
+    }
+
+    fn bind(&self, ip: Ipv4Addr, port: u16, kind: Type, count: usize) -> io::Result<Vec<Socket>> {
+        self.hold(ip)?;
+        self.room.run(move |_| (0..count).map(|_| bind(SocketAddrV4::new(ip, port), kind)).collect())
+    }
+}
+
+impl Driver for Namespaces {
+    fn mode(&self) -> Mode {
+        Mode::Namespace
+    }
+
+    fn configure(&self, id: &NetworkId, subnets: &[Subnet]) -> io::Result<()> {
+        let network = self.network(id)?;
+        let mut state = lock(&network.state);
+        let gateways = |subnets: &[Subnet]| subnets.iter().map(|s| s.gateway).collect::<BTreeSet<_>>();
+        let ranges = |subnets: &[Subnet]| subnets.iter().map(|s| (s.range, s.prefix)).collect::<BTreeSet<_>>();
+        let (had, has) = (gateways(&state.subnets), gateways(subnets));
+        let (routed, routes) = (ranges(&state.subnets), ranges(subnets));
+        let held = lock(&network.held).clone();
+        network.room.run(move |inside| {
+            inside.netlink(async |handle| {
+                for gateway in has.difference(&had) {
+                    link::add_address(handle, link::LOOPBACK, *gateway).await?;
+                }
+                for (range, prefix) in routes.difference(&routed) {
+                    link::add_unreachable(handle, *range, *prefix).await?;
+                }
+                for gateway in had.difference(&has).filter(|gateway| !held.contains(gateway)) {
+                    link::delete_address(handle, link::LOOPBACK, *gateway).await?;
+                }
+                for (range, prefix) in routed.difference(&routes) {
+                    link::delete_unreachable(handle, *range, *prefix).await?;
+                }
+                Ok(())
+            })
+        })?;
+        state.subnets = subnets.to_vec();
+        Ok(())
+    }
+
+    fn remove(&self, id: &NetworkId) {
+        lock(&self.networks).remove(id);
+    }
+
+    fn set_firewall(&self, id: &NetworkId, rules: &[FirewallRule]) -> io::Result<()> {
+        let network = self.known(id).filter(|_| self.no_filter.is_none());
+        let Some(network) = network else { return Ok(()) };
+        let rules = rules.to_vec();
+        network.room.run(move |_| nft::replace(&rules))
+    }
+
+    fn firewall_gap(&self) -> Option<String> {
+        self.no_filter.clone()
+    }
+
+    fn listen_tcp(&self, id: &NetworkId, ip: Ipv4Addr, port: u16, count: usize) -> io::Result<Vec<TcpListener>> {
+        let sockets = self.network(id)?.bind(ip, port, Type::STREAM, count)?;
+        sockets
+            .into_iter()
+            .map(|socket| {
+                socket.listen(BACKLOG)?;
+                Ok(TcpListener::from(socket))
+            })
+            .collect()
+    }
+
+    fn bind_udp(&self, id: &NetworkId, ip: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
+        let mut sockets = self.network(id)?.bind(ip, port, Type::DGRAM, 1)?;
+        sockets.pop().map(UdpSocket::from).ok_or_else(|| io::Error::other("no socket was made"))
+    }
+
+    fn connect_from(&self, id: &NetworkId, from: Ipv4Addr, to: SocketAddrV4) -> io::Result<TcpStream> {
+        let network = self.network(id)?;
+        network.hold(from)?;
+        network.sockets.take(&network.room)?.connect(from, to)
+    }
+
+    /// Addresses are real, but only inside: this process stands outside every network.
+    fn locate(&self, _network: &NetworkId, _ip: Ipv4Addr, _port: u16) -> Option<SocketAddr> {
+        None
+    }
+
+    fn private_peer(&self, _network: &NetworkId, peer: SocketAddr) -> SocketAddr {
+        peer
+    }
+
+    fn source_for(&self, _network: &NetworkId, ip: Ipv4Addr) -> io::Result<SocketAddr> {
+        Ok(SocketAddrV4::new(ip, 0).into())
+    }
+
+    fn release(&self, id: &NetworkId, ip: Ipv4Addr) {
+        let Some(network) = self.known(id) else { return };
+        let is_gateway = lock(&network.state).subnets.iter().any(|subnet| subnet.gateway == ip);
+        let mut held = lock(&network.held);
+        if !held.remove(&ip) || is_gateway {
+            return;
+        }
+        let gone = network.room.run(move |inside| {
+            inside.netlink(async |handle| link::delete_address(handle, link::LOOPBACK, ip).await)
+        });
+        if let Err(error) = gone {
+            tracing::warn!(%id, %ip, %error, "an address stays on the network's loopback link");
+        }
+    }
+
+    fn attach(&self, id: &NetworkId, ip: Ipv4Addr, gateway: Ipv4Addr) -> io::Result<Option<Guest>> {
+        let network = self.network(id)?;
+        let guest = Room::open(&format!("vm {ip}"))?;
+        let outside = format!("vm{}", self.guests.fetch_add(1, Ordering::Relaxed));
+        let descriptor = guest.namespace().try_clone_to_owned()?;
+        let ready = plug(&network.room, &outside, descriptor, ip).and_then(|()| {
+            guest.run(move |inside| {
+                inside.netlink(async |handle| {
+                    link::up(handle, link::LOOPBACK).await?;
+                    link::up(handle, GUEST_LINK).await?;
+                    link::add_address(handle, GUEST_LINK, ip).await?;
+                    link::add_link_route(handle, GUEST_LINK, gateway).await?;
+                    link::add_default_route(handle, GUEST_LINK, gateway).await
+                })
+            })
+        });
+        if let Err(error) = ready {
+            unplug(&network.room, &outside);
+            return Err(error);
+        }
+        let described = Guest::of(guest.namespace())?;
+        let before = lock(&network.state).guests.insert(ip, (guest, outside));
+        if let Some((_room, outside)) = before {
+            unplug(&network.room, &outside);
+        }
+        Ok(Some(described))
+    }
+
+    fn detach(&self, id: &NetworkId, ip: Ipv4Addr) {
+        let Some(network) = self.known(id) else { return };
+        let guest = lock(&network.state).guests.remove(&ip);
+        if let Some((_room, outside)) = guest {
+            unplug(&network.room, &outside);
+        }
+    }
+}
+
+/// Lays a cable from the router to a guest, and the route to the guest's address along it.
+fn plug(router: &Room, outside: &str, guest: OwnedFd, ip: Ipv4Addr) -> io::Result<()> {
+    let outside = outside.to_owned();
+    router.run(move |inside| {
+        // The far end needs a name that is free here until it has moved.
+        let far = format!("{outside}p");
+        let descriptor = guest.as_raw_fd();
+        inside.netlink(async |handle| {
+            link::add_cable(handle, &outside, &far, descriptor, GUEST_LINK).await?;
+            link::add_link_route(handle, &outside, ip).await
+        })
+    })
+}
+
+/// Takes a cable away with both its ends. One that is not there is nothing to tell of.
+fn unplug(router: &Room, outside: &str) {
+    let name = outside.to_owned();
+    let gone = router.run(move |inside| inside.netlink(async |handle| link::delete(handle, &name).await));
+    match gone {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::NODEV.raw_os_error()) => {
+            tracing::warn!(link = outside, %error, "a client's link stays");
+        }
+        _ => {}
+    }
+}
+
+fn bind(at: SocketAddrV4, kind: Type) -> io::Result<Socket> {
+    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::V4(at).into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests;

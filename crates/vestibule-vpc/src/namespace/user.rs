@@ -1,0 +1,43 @@
+//! The user namespace in which an ordinary user may make network namespaces.
+//!
+//! The process that owns it is root inside and itself outside: files keep their owner, and no privilege on the
+//! machine is gained. It must be entered before the process has a second thread.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::{DumpableBehavior, geteuid, getegid, set_dumpable_behavior};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// The user namespace of this process.
+pub struct UserNamespace;
+
+impl UserNamespace {
+    /// Whether this process entered one of its own.
+    pub fn entered() -> bool {
+        ENTERED.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether this process may make network namespaces as it is. Tried in a thread, which ends with its namespace.
+pub fn available() -> bool {
+    super::room::Room::open("probe").is_ok()
+}
+
+/// Enters a new user namespace in which this user is root. Call it from the only thread of the process.
+#[allow(unsafe_code, reason = "unshare has no safe form")]
+pub fn enter_user_namespace() -> io::Result<()> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    // SAFETY: NEWUSER leaves the file descriptor table shared; the kernel itself refuses it to a process with threads.
+    unsafe { unshare_unsafe(UnshareFlags::NEWUSER) }?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+    // A change of credentials hides /proc/PID/fd from the user's other processes; clients must open namespaces there.
+    set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+    ENTERED.store(true, Ordering::Relaxed);
+    Ok(())
+}

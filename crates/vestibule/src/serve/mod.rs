@@ -1,0 +1,328 @@
+//! `vestibule serve`: everything wired together, in one process.
+//!
+//! Order matters at both ends. At the start the planes take over the stored state before the API answers, so a client
+//! never sees an operation that is DONE and not obeyed. At the end the proxy drains first, then instances go, and the
+//! log is written last.
+
+mod authority;
+mod clients;
+mod instances;
+mod networks;
+mod options;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use serde_json::json;
+use tokio::sync::watch;
+use vestibule_api::{Api, ApiDeps};
+use vestibule_control::lb::{Fronts, GOOGLE_APIS};
+use vestibule_control::{Control, Settings};
+use vestibule_dns::Resolver;
+use vestibule_iam::Issuer;
+use vestibule_logs::{LogLimits, LogStore};
+use vestibule_proxy::snapshot::{Front, FrontAddress};
+use vestibule_run::{Dependencies, Program, Runtime, RuntimeConfig};
+use vestibule_store::Store;
+use vestibule_vpc::{Loopback, Namespaces, Vpc, namespace};
+
+use clients::{Clients, Surroundings, mode_name};
+use instances::Instances;
+use networks::Networks;
+use options::{Conformance, NetworkMode, Options, RunDriver};
+
+/// The subcommand that is the built-in sample service.
+pub const HELLO: &str = "internal-hello";
+/// The subcommand that becomes another program.
+pub const EXEC: &str = "internal-exec";
+
+/// How long the planes may take to take over the stored state before the API answers all the same.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// Threads for the APIs, the gateway, the resolvers and the metadata servers.
+const SERVICE_THREADS: usize = 2;
+
+type Failure = Box<dyn Error>;
+
+/// Parses the flags, serves until SIGTERM or SIGINT, and says how it ended.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let words = args.into_iter().enumerate().filter(|(at, _)| *at != 1).map(|(_, word)| word);
+    let options = match Options::try_parse_from(words) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level()).with_target(false).init();
+    match serve(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("vestibule serve: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `VESTIBULE_LOG`: error, warn (default), info, debug or trace.
+fn level() -> tracing::Level {
+    let word = std::env::var("VESTIBULE_LOG").unwrap_or_default();
+    word.parse().unwrap_or(tracing::Level::WARN)
+}
+
+fn serve(options: &Options) -> Result<(), Failure> {
+    // Before the first thread: a process with threads cannot enter a user namespace.
+    let vpc = networks_of(options.network_mode)?;
+    let provider = rustls::crypto::ring::default_provider();
+    // Only a second call fails, and there is none.
+    let _ = provider.install_default();
+    let state_dir = options.state_dir();
+    let services = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(SERVICE_THREADS)
+        .thread_name("services")
+        .enable_all()
+        .build()?;
+    let api_listener = listen(options.api_listen, "--api-listen")?;
+    let store = Store::open(&state_dir.join("store"))?;
+    let run_dir = state_dir.join("run");
+    std::fs::create_dir_all(&run_dir)?;
+    let authority = authority::open(&state_dir.join("ca"))?;
+    let logs = LogStore::open(&state_dir.join("logs"), LogLimits::default())?;
+    let issuer = Issuer::open(&state_dir.join("iam"))?;
+    let control = Control::open(store, settings(options.conformance));
+    let resolver = Resolver::new(options.dns_upstream.servers());
+    let gateway_listener = gateway_listener(options, &vpc)?;
+    let gateway = gateway_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let (front, _reserved) = reserve(options.front_listen)?;
+    let ready = Ready { api: api_listener.local_addr()?, state: state_dir.clone(), gateway, front, mode: vpc.mode() };
+    let surroundings =
+        Surroundings { gateway, ca_bundle: authority.bundle.clone(), run_dir: run_dir.clone(), status: ready.status() };
+    let (stop, stopped) = watch::channel(false);
+
+    let runtime = Arc::new(start_runtime(options, &run_dir, &issuer, &logs, services.handle())?);
+    let proxy = Arc::new(vestibule_proxy::Proxy::start(
+        proxy_config(options),
+        vestibule_proxy::Dependencies { vpc: vpc.clone(), run: runtime.front(), logs: logs.sink() },
+    )?);
+    let clients =
+        Clients::new(control.clone(), vpc.clone(), resolver.clone(), runtime.front(), surroundings);
+    let networks = Networks {
+        control: control.clone(),
+        vpc,
+        resolver: resolver.clone(),
+        issuer: issuer.clone(),
+        clients: clients.clone(),
+        runtime: services.handle().clone(),
+    };
+    let networks = networks.start(stopped.clone())?;
+    let reconcilers = reconcilers(&control, &resolver, &runtime, &proxy, &authority, front)?;
+    if !control.planes().wait(control.view().revision(), SETTLE_LIMIT) {
+        tracing::warn!("the data planes have not taken over the stored state yet");
+    }
+
+    let clients = Arc::new(clients);
+    let api = Api::new(ApiDeps { control: control.clone(), issuer, host: clients.clone(), logs: logs.clone() });
+    let api = services.spawn(api.serve(api_listener, ended(stopped.clone())));
+    if let Some(listener) = gateway_listener {
+        services.spawn(serve_gateway(listener, clients, stopped.clone()));
+    }
+    announce(&ready)?;
+    services.block_on(signalled())?;
+
+    stop.send_replace(true);
+    services.block_on(api)??;
+    drop(reconcilers);
+    let _ = networks.join();
+    match Arc::try_unwrap(proxy) {
+        Ok(proxy) => proxy.drain(options.drain_timeout()),
+        Err(_) => tracing::warn!("the proxy is still referred to and ends without draining"),
+    }
+    runtime.shutdown();
+    services.shutdown_timeout(Duration::from_secs(1));
+    logs.flush();
+    Ok(())
+}
+
+/// The networks in the wanted mode. Must be called before the process has a second thread.
+fn networks_of(mode: NetworkMode) -> Result<Vpc, Failure> {
+    let loopback = || Ok(Vpc::new(Loopback::claim()?));
+    match mode {
+        NetworkMode::Loopback => loopback(),
+        NetworkMode::Namespace => Ok(Vpc::new(namespaces()?)),
+        NetworkMode::Auto => match namespaces() {
+            Ok(driver) => Ok(Vpc::new(driver)),
+            Err(error) => {
+                tracing::info!(%error, "no network namespaces here; using loopback addresses");
+                loopback()
+            }
+        },
+    }
+}
+
+fn namespaces() -> std::io::Result<Namespaces> {
+    if !rustix::process::geteuid().is_root() {
+        namespace::enter_user_namespace()?;
+    }
+    Namespaces::new()
+}
+
+fn settings(conformance: Conformance) -> Settings {
+    Settings {
+        conformance: match conformance {
+            Conformance::Permissive => vestibule_control::Conformance::Permissive,
+            Conformance::Google => vestibule_control::Conformance::Google,
+        },
+    }
+}
+
+fn listen(at: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(at).map_err(|error| {
+        format!("cannot listen on {at}: {error}; choose another address with {flag}, or stop what listens there").into()
+    })
+}
+
+/// The gateway is the way in only where clients have no namespace of their own.
+fn gateway_listener(options: &Options, vpc: &Vpc) -> Result<Option<TcpListener>, Failure> {
+    match vpc.mode() {
+        vestibule_vpc::Mode::Loopback => listen(options.gateway_listen, "--gateway-listen").map(Some),
+        vestibule_vpc::Mode::Namespace => Ok(None),
+    }
+}
+
+/// Holds an address for the proxy's own sockets, which share it: the port is known before the proxy listens.
+fn reserve(at: SocketAddr) -> Result<(SocketAddr, socket2::Socket), Failure> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&at.into()).map_err(|e| format!("cannot use {at}: {e}; choose another with --front-listen"))?;
+    let bound = socket.local_addr()?.as_socket().ok_or("a TCP socket has no address")?;
+    Ok((bound, socket))
+}
+
+fn start_runtime(
+    options: &Options,
+    run_dir: &Path,
+    issuer: &Issuer,
+    logs: &LogStore,
+    services: &tokio::runtime::Handle,
+) -> Result<Runtime, Failure> {
+    let own = std::env::current_exe()?;
+    let program = |word: &str| Program { path: own.clone(), args: vec![word.to_owned()] };
+    let mut config = RuntimeConfig::new(run_dir.to_owned(), program(HELLO), program(EXEC));
+    config.allow_programs = options.driver == RunDriver::Process;
+    config.idle_timeout = options.idle_timeout();
+    let metadata = Instances::new(issuer.clone(), services.clone());
+    let dependencies = Dependencies {
+        verifier: issuer.verifier(),
+        logs: logs.sink(),
+        metadata: Some(Arc::new(metadata)),
+        containers: None,
+    };
+    Ok(Runtime::start(config, dependencies)?)
+}
+
+fn proxy_config(options: &Options) -> vestibule_proxy::ProxyConfig {
+    let mut config = vestibule_proxy::ProxyConfig::default();
+    if let Some(workers) = options.workers {
+        config.workers = usize::from(workers);
+    }
+    config
+}
+
+/// What turns stored documents into what the planes obey. Dropping them ends them.
+struct Reconcilers {
+    _lb: vestibule_control::lb::Reconciler,
+    _run: vestibule_control::run::reconcile::Reconciler,
+    _dns: vestibule_control::dns::Reconciler,
+}
+
+fn reconcilers(
+    control: &Control,
+    resolver: &Resolver,
+    runtime: &Arc<Runtime>,
+    proxy: &Arc<vestibule_proxy::Proxy>,
+    authority: &authority::Authority,
+    front: SocketAddr,
+) -> Result<Reconcilers, Failure> {
+    let machine = Front { at: FrontAddress::Machine(front), tls: Some(authority.tls.clone()) };
+    let fronts = Fronts::new(vec![Arc::new(machine)], Some(authority.tls.clone()));
+    let runs = runtime.clone();
+    let dns = vestibule_control::dns::start(control.clone(), resolver.clone(), Some(GOOGLE_APIS))?;
+    let run = vestibule_control::run::reconcile::start(control.clone(), move |desired| {
+        runs.apply(desired);
+    })?;
+    let reports = runtime.reports();
+    vestibule_control::run::reconcile::start_reports(control.clone(), move || reports.recv())?;
+    let lb = vestibule_control::lb::start(control.clone(), proxy.clone(), fronts)?;
+    Ok(Reconcilers { _lb: lb, _run: run, _dns: dns })
+}
+
+async fn serve_gateway(listener: TcpListener, clients: Arc<Clients>, stopped: watch::Receiver<bool>) {
+    let serving = async {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        vestibule_gateway::serve(listener, clients.vpc(), clients, ended(stopped)).await
+    };
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the gateway ended");
+    }
+}
+
+/// Completes when the process is told to end.
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // An error says that the sender is gone: also an end.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn signalled() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Where everything is, for the ready line and for `/vestibule/v1/status`.
+struct Ready {
+    api: SocketAddr,
+    state: PathBuf,
+    gateway: Option<SocketAddr>,
+    front: SocketAddr,
+    mode: vestibule_vpc::Mode,
+}
+
+impl Ready {
+    fn status(&self) -> serde_json::Value {
+        json!({
+            "api": format!("http://{}", self.api),
+            "state_dir": self.state,
+            "network_mode": mode_name(self.mode),
+            "gateway": self.gateway.map(|at| at.to_string()),
+            "front": self.front.to_string(),
+        })
+    }
+}
+
+/// The one line on stdout.
+fn announce(ready: &Ready) -> std::io::Result<()> {
+    let gateway = ready.gateway.map(|at| format!(" gateway={at}")).unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "ready api=http://{} state={} network-mode={}{gateway} front={}",
+        ready.api,
+        ready.state.display(),
+        mode_name(ready.mode),
+        ready.front,
+    )?;
+    out.flush()
+}

@@ -1,0 +1,143 @@
+//! Every network as it should be: its subnets, its resolver and its metadata server.
+//!
+//! One thread follows the store. What it does is idempotent: it compares the networks that should be with those that
+//! are, and closes the gap.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use vestibule_api::serve_metadata;
+use vestibule_control::{Control, Plane};
+use vestibule_dns::{RESOLVER, Resolver, Sockets};
+use vestibule_iam::Issuer;
+use vestibule_vpc::{NetworkId, Subnet, Vpc};
+
+use super::clients::Clients;
+
+const DNS_PORT: u16 = 53;
+const METADATA_PORT: u16 = 80;
+/// How long the store is waited for at a time; also how often a network that could not be made is tried again.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What the thread works with.
+pub struct Networks {
+    pub control: Control,
+    pub vpc: Vpc,
+    pub resolver: Resolver,
+    pub issuer: Issuer,
+    pub clients: Clients,
+    pub runtime: Handle,
+}
+
+/// A network that is there. Dropping it ends its services.
+struct Present {
+    subnets: Vec<Subnet>,
+    _services: watch::Sender<()>,
+}
+
+impl Networks {
+    /// Starts the thread; it ends when `stop` changes.
+    pub fn start(self, stop: watch::Receiver<bool>) -> std::io::Result<std::thread::JoinHandle<()>> {
+        self.control.planes().register(Plane::Vpc);
+        std::thread::Builder::new().name("networks".to_owned()).spawn(move || self.follow(&stop))
+    }
+
+    fn follow(&self, stop: &watch::Receiver<bool>) {
+        let mut present = HashMap::new();
+        let view = self.control.view();
+        let mut watch = self.control.store().watch(view.revision());
+        let mut settled = self.reconcile(&mut present, vestibule_control::vpc::networks(&view));
+        self.control.planes().ack(Plane::Vpc, view.revision());
+        while !*stop.borrow() {
+            let changes = watch.next(PERIOD);
+            if changes.is_none() && settled {
+                continue;
+            }
+            let view = self.control.view();
+            if !settled || changes.is_some_and(|changes| changes.touch("compute/")) {
+                settled = self.reconcile(&mut present, vestibule_control::vpc::networks(&view));
+            }
+            // The view may be newer than what was looked at; what it has beyond comes next.
+            self.control.planes().ack(Plane::Vpc, watch.revision());
+        }
+    }
+
+    /// Closes the gap; `false` if some of it is left.
+    fn reconcile(
+        &self,
+        present: &mut HashMap<NetworkId, Present>,
+        wanted: BTreeMap<NetworkId, Vec<Subnet>>,
+    ) -> bool {
+        present.retain(|network, _| {
+            let stays = wanted.contains_key(network);
+            if !stays {
+                self.vpc.remove(network);
+            }
+            stays
+        });
+        let mut settled = true;
+        for (network, subnets) in wanted {
+            if present.get(&network).is_some_and(|there| there.subnets == subnets) {
+                continue;
+            }
+            if let Err(error) = self.make(present, &network, subnets) {
+                tracing::error!(%network, %error, "a network is not as it should be; trying again");
+                settled = false;
+            }
+        }
+        settled
+    }
+
+    fn make(
+        &self,
+        present: &mut HashMap<NetworkId, Present>,
+        network: &NetworkId,
+        subnets: Vec<Subnet>,
+    ) -> std::io::Result<()> {
+        self.vpc.configure(network, &subnets)?;
+        match present.get_mut(network) {
+            Some(there) => there.subnets = subnets,
+            None => {
+                let services = self.serve(network)?;
+                present.insert(network.clone(), Present { subnets, _services: services });
+            }
+        }
+        Ok(())
+    }
+
+    /// The resolver and the metadata server of a network, until the returned value is dropped.
+    fn serve(&self, network: &NetworkId) -> std::io::Result<watch::Sender<()>> {
+        let (alive, gone) = watch::channel(());
+        let ended = |mut gone: watch::Receiver<()>| async move { while gone.changed().await.is_ok() {} };
+        let udp = self.vpc.bind_udp(network, RESOLVER, DNS_PORT)?;
+        let tcp = first(self.vpc.listen_tcp(network, RESOLVER, DNS_PORT, 1)?)?;
+        let metadata = first(self.vpc.listen_tcp(network, RESOLVER, METADATA_PORT, 1)?)?;
+        let serving = vestibule_dns::serve(
+            self.resolver.clone(),
+            network.clone(),
+            Sockets { udp, tcp },
+            ended(gone.clone()),
+        );
+        let name = network.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(network = %name, %error, "the resolver ended");
+            }
+        });
+        let (clients, of) = (self.clients.clone(), network.clone());
+        let who = std::sync::Arc::new(move |peer| clients.identity(&of, peer));
+        let serving = serve_metadata(metadata, self.issuer.clone(), who, ended(gone));
+        self.runtime.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "a metadata server ended");
+            }
+        });
+        Ok(alive)
+    }
+}
+
+fn first<T>(listeners: Vec<T>) -> std::io::Result<T> {
+    listeners.into_iter().next().ok_or_else(|| std::io::Error::other("no socket was made"))
+}

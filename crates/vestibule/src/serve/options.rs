@@ -1,0 +1,154 @@
+//! The flags of `vestibule serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Runs the private cloud: Google's APIs, the load balancer, DNS, the serverless runtime, logs.
+///
+/// Prints one line on stdout once it serves: `ready` and key=value pairs (api, state, network-mode, gateway, front).
+/// All else goes to stderr. SIGTERM or Ctrl-C ends it after the requests in flight have been answered.
+#[derive(Debug, Parser)]
+#[command(name = "vestibule serve")]
+pub struct Options {
+    /// Where all state lives. Default: $XDG_STATE_HOME/vestibule, or ~/.local/state/vestibule
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Where the APIs listen; port 0 picks a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8470")]
+    pub api_listen: SocketAddr,
+
+    /// How VPC networks are realised: as network namespaces, on loopback addresses, or the first that works
+    #[arg(long, value_enum, default_value_t = NetworkMode::Auto)]
+    pub network_mode: NetworkMode,
+
+    /// What happens where Google refuses something that would work here: accept it with a warning, or refuse it
+    #[arg(long, value_enum, default_value_t = Conformance::Permissive)]
+    pub conformance: Conformance,
+
+    /// Where the gateway into the networks listens in loopback mode (SOCKS5 and HTTP proxy)
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub gateway_listen: SocketAddr,
+
+    /// Where default URLs (*.run.app) are served over HTTPS to callers outside of every network
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub front_listen: SocketAddr,
+
+    /// Threads that serve load balanced requests. Default: one a core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+
+    /// What runs revisions: `auto` refuses images that need a container runtime; `process` runs a container's
+    /// command as a program of this machine, with your rights
+    #[arg(long, value_enum, default_value_t = RunDriver::Auto)]
+    pub driver: RunDriver,
+
+    /// How long an instance without a request is kept, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = vestibule_run::config::IDLE_TIMEOUT.as_secs())]
+    pub idle_timeout: u64,
+
+    /// How long requests in flight may take after SIGTERM, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub drain_timeout: u64,
+
+    /// Who is asked for names that no private zone holds: `system` (/etc/resolv.conf), `none`, or a name server
+    #[arg(long, value_name = "system|none|ADDR:PORT", default_value = "system", value_parser = upstream)]
+    pub dns_upstream: Upstream,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NetworkMode {
+    Auto,
+    Namespace,
+    Loopback,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Conformance {
+    Permissive,
+    Google,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RunDriver {
+    Auto,
+    Process,
+}
+
+/// Where names go that no private zone holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upstream {
+    System,
+    None,
+    Server(SocketAddr),
+}
+
+fn upstream(word: &str) -> Result<Upstream, String> {
+    match word {
+        "system" => Ok(Upstream::System),
+        "none" => Ok(Upstream::None),
+        other => other.parse().map(Upstream::Server).map_err(|_| "not system, none or ADDR:PORT".to_owned()),
+    }
+}
+
+impl Upstream {
+    /// The servers to ask, in order.
+    pub fn servers(self) -> Vec<SocketAddr> {
+        match self {
+            Upstream::None => Vec::new(),
+            Upstream::Server(server) => vec![server],
+            Upstream::System => {
+                let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+                text.lines().filter_map(name_server).collect()
+            }
+        }
+    }
+}
+
+/// The address in a line `nameserver ADDRESS` (resolv.conf(5)).
+fn name_server(line: &str) -> Option<SocketAddr> {
+    let mut words = line.split_whitespace();
+    (words.next() == Some("nameserver")).then_some(())?;
+    Some(SocketAddr::new(words.next()?.parse().ok()?, 53))
+}
+
+impl Options {
+    pub fn state_dir(&self) -> PathBuf {
+        if let Some(dir) = &self.state_dir {
+            return dir.clone();
+        }
+        let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/state");
+        base.unwrap_or_else(home).join("vestibule")
+    }
+
+    pub fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.idle_timeout)
+    }
+
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        use clap::CommandFactory;
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn resolv_conf_is_read_like_resolvers_do() {
+        assert_eq!(name_server("nameserver 127.0.0.53"), Some("127.0.0.53:53".parse().unwrap()));
+        assert_eq!(name_server("nameserver fd00::1 # x"), Some("[fd00::1]:53".parse().unwrap()));
+        assert_eq!(name_server("search nameserver"), None);
+        assert_eq!(name_server("# nameserver 127.0.0.1"), None);
+    }
+}
