@@ -37,6 +37,9 @@ pub struct VmRequest {
     pub address: Option<Ipv4Addr>,
     /// Default: the project's Compute Engine default service account.
     pub service_account: Option<String>,
+    /// Network tags, for firewall rules. Default: none.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// A client inside a network, and what a program needs to act as it.
@@ -62,6 +65,8 @@ pub struct Vm {
     pub metadata: String,
     /// File with the certificates to trust: the machine's own and that of the default URLs.
     pub ca_bundle: String,
+    /// Its full host name inside the network.
+    pub hostname: String,
     /// File to stand in the place of `/etc/resolv.conf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolv_conf: Option<String>,

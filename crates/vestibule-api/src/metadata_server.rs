@@ -67,8 +67,10 @@ async fn connection(stream: TcpStream, issuer: Issuer, identity: Option<Identity
         let (issuer, identity) = (issuer.clone(), identity.clone());
         async move {
             // A token may have to wait for the key of a first start.
-            let answered = tokio::task::spawn_blocking(move || answer(&request, &issuer, identity.as_ref())).await;
-            let response = answered.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Error"));
+            let answered =
+                tokio::task::spawn_blocking(move || answer(&request, &issuer, identity.as_ref())).await;
+            let response =
+                answered.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Error"));
             Ok::<_, Infallible>(response.map(Full::new))
         }
     });

@@ -32,8 +32,10 @@ impl RunWorld {
         let runtime = move |desired: Desired| {
             for service in &desired.services {
                 for revision in service.revisions.iter().filter(|revision| !revision.proven) {
-                    let image_digest =
-                        format!("{}@sha256:00", revision.image.split('@').next().unwrap_or_default());
+                    let image_digest = format!(
+                        "{}@sha256:00",
+                        revision.container.image.split('@').next().unwrap_or_default()
+                    );
                     let report = RevisionReport {
                         service: service.key.clone(),
                         revision: revision.name.clone(),

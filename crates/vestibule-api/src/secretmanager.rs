@@ -136,9 +136,7 @@ fn set_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
 
 fn test_permissions(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     let permissions = policies::permissions(call.body());
-    Ok(secrets(ctx)
-        .test_permissions(call.project(), secret(&call), &permissions, ctx.principal())?
-        .into())
+    Ok(secrets(ctx).test_permissions(call.project(), secret(&call), &permissions, ctx.principal())?.into())
 }
 
 #[cfg(test)]

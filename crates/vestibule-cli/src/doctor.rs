@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use vestibule_vpc::Driver;
 
 use crate::printer::{Printer, Tone};
 use crate::settings::Environment;
@@ -47,7 +48,16 @@ struct Finding {
 }
 
 pub fn run(options: &Options, environment: &Environment, printer: &Printer) -> Result<(), String> {
-    let findings = [network_mode(), low_ports(), api_port(), cgroups(), containers(environment), files(), disk(environment)];
+    let findings = [
+        network_mode(),
+        firewall(),
+        low_ports(),
+        api_port(),
+        cgroups(),
+        containers(environment),
+        files(),
+        disk(environment),
+    ];
     if options.format == "json" {
         let all: Vec<_> = findings
             .iter()
@@ -63,7 +73,12 @@ pub fn run(options: &Options, environment: &Environment, printer: &Printer) -> R
             Verdict::Less => Tone::Notice,
             Verdict::Bad => Tone::Bad,
         };
-        printer.line(&format!("{}  {:width$}  {}", printer.tone(tone, word(finding.verdict)), finding.what, finding.found));
+        printer.line(&format!(
+            "{}  {:width$}  {}",
+            printer.tone(tone, word(finding.verdict)),
+            finding.what,
+            finding.found
+        ));
         if let Some(advice) = &finding.advice {
             printer.line(&format!("{:6}{:width$}  {}", "", "", printer.tone(Tone::Dim, advice)));
         }
@@ -92,10 +107,15 @@ fn network_mode() -> Finding {
         let found = found("namespace", "root may make network namespaces");
         return Finding { what, verdict: Verdict::Good, found, advice: None };
     }
-    let count = read("/proc/sys/user/max_user_namespaces").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let count =
+        read("/proc/sys/user/max_user_namespaces").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let forbidden = [
         ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
     ];
     let lock = forbidden.iter().find(|(file, value, _)| read(file).as_deref() == Some(*value));
     let less = |why: &str, advice: String| Finding {
@@ -105,16 +125,55 @@ fn network_mode() -> Finding {
         advice: Some(format!("{advice}; loopback mode needs nothing and does all but real addresses")),
     };
     match (is_root, lock, count) {
-        (true, _, _) => less("root may not make network namespaces here", "run outside of this container, or with CAP_NET_ADMIN and CAP_SYS_ADMIN".into()),
-        (false, Some((file, _, fix)), _) => less(&format!("{file} forbids user namespaces"), format!("as root: {fix}")),
-        (false, None, 0) => less("user namespaces are switched off", "as root: sysctl user.max_user_namespaces=10000".into()),
-        (false, None, _) => Finding { what, verdict: Verdict::Good, found: found("namespace", "user namespaces are allowed"), advice: None },
+        (true, _, _) => less(
+            "root may not make network namespaces here",
+            "run outside of this container, or with CAP_NET_ADMIN and CAP_SYS_ADMIN".into(),
+        ),
+        (false, Some((file, _, fix)), _) => {
+            less(&format!("{file} forbids user namespaces"), format!("as root: {fix}"))
+        }
+        (false, None, 0) => {
+            less("user namespaces are switched off", "as root: sysctl user.max_user_namespaces=10000".into())
+        }
+        (false, None, _) => Finding {
+            what,
+            verdict: Verdict::Good,
+            found: found("namespace", "user namespaces are allowed"),
+            advice: None,
+        },
+    }
+}
+
+/// Whether firewall rules of networks are enforced.
+fn firewall() -> Finding {
+    let what = "firewall rules";
+    let good = |found: &str| Finding { what, verdict: Verdict::Good, found: found.into(), advice: None };
+    let less = |found: String, advice: &str| Finding {
+        what,
+        verdict: Verdict::Less,
+        found,
+        advice: Some(advice.into()),
+    };
+    // Only who may make a network can look whether it would have a packet filter.
+    if !rustix::process::geteuid().is_root() {
+        return good(
+            "enforced in namespace mode, where the kernel has nf_tables; `serve` warns where it has not",
+        );
+    }
+    match vestibule_vpc::Namespaces::new().map(|driver| driver.firewall_gap()) {
+        Ok(None) => good("enforced in namespace mode"),
+        Ok(Some(gap)) => {
+            less(gap, "use a kernel with nf_tables (CONFIG_NF_TABLES, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4)")
+        }
+        Err(_) => less("not enforced in loopback mode".into(), "see networks"),
     }
 }
 
 fn low_ports() -> Finding {
     let what = "ports below 1024";
-    let first = read("/proc/sys/net/ipv4/ip_unprivileged_port_start").and_then(|text| text.parse::<u16>().ok()).unwrap_or(1024);
+    let first = read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .and_then(|text| text.parse::<u16>().ok())
+        .unwrap_or(1024);
     let root = rustix::process::geteuid().is_root();
     match root || first <= 80 {
         true => Finding { what, verdict: Verdict::Good, found: "allowed".into(), advice: None },
@@ -182,7 +241,9 @@ fn containers(environment: &Environment) -> Finding {
 }
 
 fn in_path(environment: &Environment, name: &str) -> bool {
-    environment.get("PATH").is_some_and(|path| std::env::split_paths(path).any(|folder| folder.join(name).is_file()))
+    environment
+        .get("PATH")
+        .is_some_and(|path| std::env::split_paths(path).any(|folder| folder.join(name).is_file()))
 }
 
 fn files() -> Finding {
@@ -220,9 +281,15 @@ fn disk(environment: &Environment) -> Finding {
             what,
             verdict: if free >= COMFORTABLE_DISK { Verdict::Good } else { Verdict::Bad },
             found: format!("{} MiB free in {}", free >> 20, folder.display()),
-            advice: (free < COMFORTABLE_DISK).then(|| "state, images and logs need room: use `serve --state-dir` on another disk".into()),
+            advice: (free < COMFORTABLE_DISK)
+                .then(|| "state, images and logs need room: use `serve --state-dir` on another disk".into()),
         },
-        Err(error) => Finding { what, verdict: Verdict::Bad, found: format!("{}: {error}", folder.display()), advice: None },
+        Err(error) => Finding {
+            what,
+            verdict: Verdict::Bad,
+            found: format!("{}: {error}", folder.display()),
+            advice: None,
+        },
     }
 }
 
@@ -233,7 +300,15 @@ mod tests {
     #[test]
     fn every_check_says_something() {
         let environment = Environment::default();
-        for finding in [network_mode(), low_ports(), api_port(), cgroups(), containers(&environment), files(), disk(&environment)] {
+        for finding in [
+            network_mode(),
+            low_ports(),
+            api_port(),
+            cgroups(),
+            containers(&environment),
+            files(),
+            disk(&environment),
+        ] {
             assert!(!finding.found.is_empty(), "{}", finding.what);
             assert!(finding.verdict == Verdict::Good || finding.advice.is_some(), "{}", finding.what);
         }

@@ -22,9 +22,6 @@ pub struct Options {
     /// The project to work in [default: $CLOUDSDK_CORE_PROJECT, or local-project]
     #[arg(long, value_name = "ID")]
     project: Option<String>,
-    /// Also send gcloud's calls through a proxy setting, as gcloud before 564.0.0 needs it
-    #[arg(long)]
-    proxy: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,6 +41,7 @@ const GCLOUD_APIS: &[(&str, &str)] = &[
     ("CLOUDRESOURCEMANAGER", "/"),
     ("IAM", "/"),
     ("IAMCREDENTIALS", "/"),
+    ("SECRETMANAGER", "/"),
     ("CLOUDFUNCTIONS", "/"),
     ("CLOUDBUILD", "/"),
     ("ARTIFACTREGISTRY", "/"),
@@ -63,6 +61,7 @@ const TERRAFORM_APIS: &[(&str, &str)] = &[
     ("RESOURCE_MANAGER", "/v1/"),
     ("CLOUD_BILLING", "/v1/"),
     ("SERVICE_USAGE", "/v1/"),
+    ("SECRET_MANAGER", "/v1/"),
     // One for the provider since 7.30.0, one for those before.
     ("IAM_BETA", "/v1/"),
     ("IAM", "/v1/"),
@@ -80,13 +79,25 @@ pub fn run(options: &Options, environment: &Environment, printer: &Printer) -> R
     if !status.is_success() {
         return Err(format!("{} is no Vestibule API: {}", api.base(), status.error_message()));
     }
-    let state = status.body.get("state_dir").and_then(Value::as_str).ok_or("the API does not tell its state folder")?;
-    let project = options.project.as_deref().or_else(|| environment.get("CLOUDSDK_CORE_PROJECT")).unwrap_or(DEFAULT_PROJECT);
-    let place = Place { base: api.base().to_owned(), folder: PathBuf::from(state).join("client"), project: project.to_owned() };
+    let state = status
+        .body
+        .get("state_dir")
+        .and_then(Value::as_str)
+        .ok_or("the API does not tell its state folder")?;
+    let project = options
+        .project
+        .as_deref()
+        .or_else(|| environment.get("CLOUDSDK_CORE_PROJECT"))
+        .unwrap_or(DEFAULT_PROJECT);
+    let place = Place {
+        base: api.base().to_owned(),
+        folder: PathBuf::from(state).join("client"),
+        project: project.to_owned(),
+    };
     let wants = |who: Who| options.only.is_none_or(|only| only == who);
     let mut lines = vec![Line::Variable("VESTIBULE_API".into(), place.base.clone())];
     if wants(Who::Gcloud) {
-        lines.extend(place.gcloud(options.proxy)?);
+        lines.extend(place.gcloud()?);
     }
     if wants(Who::Terraform) {
         lines.extend(place.terraform());
@@ -112,19 +123,25 @@ struct Place {
 }
 
 impl Place {
-    fn gcloud(&self, proxy: bool) -> Result<Vec<Line>, String> {
+    fn gcloud(&self) -> Result<Vec<Line>, String> {
         let credentials = self.folder.join("user.json");
-        write_credentials(&credentials).map_err(|error| format!("cannot write {}: {error}", credentials.display()))?;
+        write_credentials(&credentials)
+            .map_err(|error| format!("cannot write {}: {error}", credentials.display()))?;
         let configuration = self.folder.join("gcloud");
-        fs::create_dir_all(&configuration).map_err(|error| format!("cannot make {}: {error}", configuration.display()))?;
+        fs::create_dir_all(&configuration)
+            .map_err(|error| format!("cannot make {}: {error}", configuration.display()))?;
         let mut lines = vec![Line::Comment("gcloud".into())];
         let mut set = |name: &str, value: String| lines.push(Line::Variable(name.to_owned(), value));
         for (api, path) in GCLOUD_APIS {
             set(&format!("CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}"), format!("{}{path}", self.base));
         }
-        // Keep gcloud from putting the region in front of the host name of Cloud Run's endpoint.
-        set("CLOUDSDK_REGIONAL_ENDPOINT_MODE", "regional-preferred".into());
-        set("CLOUDSDK_REGIONAL_ENDPOINT_COMPATIBILITY", "supported".into());
+        // gcloud tells Cloud Run's region by the host name alone (us-central1-ENDPOINT), and no such name resolves.
+        // With us as its proxy it sends the name along and asks nobody. Its regional endpoints would resolve too, but
+        // drop the region.
+        let (host, port) = self.authority().rsplit_once(':').unwrap_or((self.authority(), "80"));
+        set("CLOUDSDK_PROXY_TYPE", "http".into());
+        set("CLOUDSDK_PROXY_ADDRESS", host.to_owned());
+        set("CLOUDSDK_PROXY_PORT", port.to_owned());
         set("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", credentials.display().to_string());
         set("CLOUDSDK_AUTH_TOKEN_HOST", format!("{}/token", self.base));
         set("CLOUDSDK_CORE_PROJECT", self.project.clone());
@@ -134,14 +151,6 @@ impl Place {
         set("CLOUDSDK_SURVEY_DISABLE_PROMPTS", "true".into());
         set("CLOUDSDK_CORE_DISABLE_PROMPTS", "1".into());
         set("GCE_METADATA_ROOT", self.authority().to_owned());
-        if proxy {
-            let (host, port) = self.authority().rsplit_once(':').unwrap_or((self.authority(), "80"));
-            set("CLOUDSDK_PROXY_TYPE", "http".into());
-            set("CLOUDSDK_PROXY_ADDRESS", host.to_owned());
-            set("CLOUDSDK_PROXY_PORT", port.to_owned());
-        } else {
-            lines.push(Line::Comment("gcloud before 564.0.0 also needs what `vestibule env --proxy` adds.".into()));
-        }
         Ok(lines)
     }
 
@@ -169,7 +178,9 @@ impl Place {
             set("GCE_METADATA_IP", self.authority().to_owned()),
             set("GOOGLE_API_USE_CLIENT_CERTIFICATE", "false".into()),
             set("GOOGLE_API_USE_MTLS_ENDPOINT", "never".into()),
-            Line::Comment("The endpoint itself they take in code, with the REST transport, such as in Python:".into()),
+            Line::Comment(
+                "The endpoint itself they take in code, with the REST transport, such as in Python:".into(),
+            ),
             Line::Comment(format!("  UrlMapsClient(client_options={{\"api_endpoint\": \"{}\"}})", self.base)),
         ]
     }
@@ -202,6 +213,68 @@ fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn print(words: &[&str], state: &Path) -> (String, String) {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        let call = crate::support::Call {
+            method: "GET".into(),
+            target: "/vestibule/v1/status".into(),
+            request: Value::Null,
+            status: 200,
+            response: json!({"state_dir": state, "network_mode": "loopback"}),
+        };
+        let replay = crate::support::Replay::start(vec![call]);
+        let mut environment = Environment::default();
+        environment.set("VESTIBULE_API", &replay.base);
+        let printer = Printer::captured();
+        let line = <Line as clap::Parser>::parse_from([&["env"], words].concat());
+        run(&line.options, &environment, &printer).unwrap();
+        assert!(replay.complaints().is_empty());
+        (printer.into_captured().0, replay.base.clone())
+    }
+
+    #[test]
+    fn the_lines_for_gcloud() {
+        let state = tempfile::tempdir().unwrap();
+        let (text, base) = print(&["--for", "gcloud", "--project", "p1"], state.path());
+        let credentials = state.path().join("client/user.json");
+        for line in [
+            format!("export VESTIBULE_API={base}"),
+            format!("export CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE={base}/compute/v1/"),
+            "export CLOUDSDK_PROXY_TYPE=http".into(),
+            "export CLOUDSDK_PROXY_ADDRESS=127.0.0.1".into(),
+            format!("export CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE={}", credentials.display()),
+            "export CLOUDSDK_CORE_PROJECT=p1".into(),
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("GOOGLE_COMPUTE_CUSTOM_ENDPOINT"));
+        let user: Value = serde_json::from_str(&fs::read_to_string(&credentials).unwrap()).unwrap();
+        assert_eq!(user["type"], "authorized_user");
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&credentials).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_lines_for_the_others() {
+        let state = tempfile::tempdir().unwrap();
+        let (text, base) = print(&[], state.path());
+        assert!(
+            text.contains(&format!(
+                "export GOOGLE_CLOUD_RUN_CUSTOM_ENDPOINT='{base}/run/{{{{location}}}}/'\n"
+            )),
+            "{text}"
+        );
+        assert!(
+            text.contains("export GOOGLE_PROJECT=local-project\n")
+                && text.contains("export GCE_METADATA_HOST=")
+        );
+    }
 
     #[test]
     fn quotes_for_a_shell() {

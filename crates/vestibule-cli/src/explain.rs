@@ -56,7 +56,9 @@ const STATIONS: &[(&str, &str)] = &[
 
 pub fn run(options: &Options, environment: &Environment, printer: &Printer) -> Result<u8, String> {
     let api = Api::new(environment.get("VESTIBULE_API").unwrap_or(DEFAULT_API), Secret::new("local"));
-    let answer = api.post("/vestibule/v1/explain", &options.question(environment)?).map_err(|error| error.to_string())?;
+    let answer = api
+        .post("/vestibule/v1/explain", &options.question(environment)?)
+        .map_err(|error| error.to_string())?;
     if !answer.is_success() {
         return Err(answer.error_message());
     }
@@ -69,7 +71,11 @@ pub fn run(options: &Options, environment: &Environment, printer: &Printer) -> R
 
 impl Options {
     fn question(&self, environment: &Environment) -> Result<Value, String> {
-        let project = self.project.as_deref().or_else(|| environment.get("CLOUDSDK_CORE_PROJECT")).unwrap_or(DEFAULT_PROJECT);
+        let project = self
+            .project
+            .as_deref()
+            .or_else(|| environment.get("CLOUDSDK_CORE_PROJECT"))
+            .unwrap_or(DEFAULT_PROJECT);
         let mut question = Map::new();
         question.insert("url".into(), json!(self.url));
         question.insert("method".into(), json!(self.method));
@@ -77,9 +83,16 @@ impl Options {
             Some((name, value)) => Ok(json!([name.trim(), value.trim()])),
             None => Err(format!("--header must be NAME: VALUE, not {line}")),
         };
-        question.insert("headers".into(), Value::Array(self.headers.iter().map(header).collect::<Result<_, _>>()?));
+        question.insert(
+            "headers".into(),
+            Value::Array(self.headers.iter().map(header).collect::<Result<_, _>>()?),
+        );
         if let Some(network) = &self.network {
-            let full = if network.contains('/') { network.clone() } else { format!("projects/{project}/global/networks/{network}") };
+            let full = if network.contains('/') {
+                network.clone()
+            } else {
+                format!("projects/{project}/global/networks/{network}")
+            };
             question.insert("network".into(), json!(full));
         }
         if let Some(address) = &self.address {
@@ -99,17 +112,23 @@ pub fn text(answer: &Value, printer: &Printer) -> String {
             out += &format!("  {words:width$}  {value}\n");
         }
     }
-    for note in answer.get("notes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+    for note in answer.get("notes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    {
         out += &format!("  {:width$}  {note}\n", "note");
     }
-    let status = answer.get("status").and_then(Value::as_u64).map_or(String::new(), |status| format!(" with {status}"));
+    let status = answer
+        .get("status")
+        .and_then(Value::as_u64)
+        .map_or(String::new(), |status| format!(" with {status}"));
     let reason = string("reason").map_or(String::new(), |reason| format!(": {reason}"));
     let ending = match (string("outcome"), string("refusedBy")) {
         (Some("refused"), check) => {
             let check = check.map_or(String::new(), |check| format!(" by the check `{check}`"));
             printer.tone(Tone::Bad, &format!("refused{check}{status}{reason}"))
         }
-        (outcome, _) => printer.tone(Tone::Good, &format!("{}{status}{reason}", outcome.unwrap_or("unknown"))),
+        (outcome, _) => {
+            printer.tone(Tone::Good, &format!("{}{status}{reason}", outcome.unwrap_or("unknown")))
+        }
     };
     out + &format!("  {:width$}  {ending}\n", "=>")
 }
@@ -121,7 +140,10 @@ fn shown(value: &Value) -> String {
         Value::Array(shares) => {
             let share = |share: &Value| {
                 let name = share.get("name").and_then(Value::as_str).unwrap_or_default();
-                share.get("percent").and_then(Value::as_f64).map_or(name.to_owned(), |percent| format!("{name} ({percent}%)"))
+                share
+                    .get("percent")
+                    .and_then(Value::as_f64)
+                    .map_or(name.to_owned(), |percent| format!("{name} ({percent}%)"))
             };
             shares.iter().map(share).collect::<Vec<_>>().join(", ")
         }

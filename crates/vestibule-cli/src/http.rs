@@ -89,12 +89,20 @@ impl Api {
 
     /// Sends a form (the token endpoint takes no JSON).
     pub fn post_form(&self, target: &str, fields: &[(&str, &str)]) -> Result<Answer, Unreachable> {
-        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let encode = |text: &str| {
+            percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+        };
         let form: Vec<String> = fields.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
         self.send("POST", target, "application/x-www-form-urlencoded", Some(form.join("&").into_bytes()))
     }
 
-    fn send(&self, method: &str, target: &str, kind: &str, body: Option<Vec<u8>>) -> Result<Answer, Unreachable> {
+    fn send(
+        &self,
+        method: &str,
+        target: &str,
+        kind: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, Unreachable> {
         let unreachable = |why: String| Unreachable { base: self.base.clone(), why };
         let mut request = ureq::http::Request::builder()
             .method(method)
@@ -140,7 +148,9 @@ impl Answer {
     pub fn error_message(&self) -> String {
         match self.body.pointer("/error/message").and_then(Value::as_str) {
             Some(message) => message.to_owned(),
-            None if self.text.trim().is_empty() => format!("the server answered {} with no message", self.status),
+            None if self.text.trim().is_empty() => {
+                format!("the server answered {} with no message", self.status)
+            }
             None => format!("the server answered {}: {}", self.status, self.text.trim()),
         }
     }

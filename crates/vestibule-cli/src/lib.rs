@@ -16,6 +16,10 @@ mod tour;
 mod vm;
 mod wire;
 
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

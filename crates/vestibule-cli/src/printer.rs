@@ -47,14 +47,23 @@ impl Printer {
         let (out, err) = (io::stdout(), io::stderr());
         let (out_tty, err_tty) = (out.is_terminal(), err.is_terminal());
         Printer {
-            out: RefCell::new(Stream { sink: Sink::Stdout(out), terminal: out_tty, colour: colour && out_tty }),
-            err: RefCell::new(Stream { sink: Sink::Stderr(err), terminal: err_tty, colour: colour && err_tty }),
+            out: RefCell::new(Stream {
+                sink: Sink::Stdout(out),
+                terminal: out_tty,
+                colour: colour && out_tty,
+            }),
+            err: RefCell::new(Stream {
+                sink: Sink::Stderr(err),
+                terminal: err_tty,
+                colour: colour && err_tty,
+            }),
         }
     }
 
     /// Keeps both streams in memory; see [`Printer::into_captured`].
     pub fn captured() -> Printer {
-        let stream = || RefCell::new(Stream { sink: Sink::Memory(Vec::new()), terminal: false, colour: false });
+        let stream =
+            || RefCell::new(Stream { sink: Sink::Memory(Vec::new()), terminal: false, colour: false });
         Printer { out: stream(), err: stream() }
     }
 

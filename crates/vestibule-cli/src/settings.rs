@@ -24,11 +24,20 @@ pub struct Variable {
 
 /// Every variable the client commands read.
 pub const VARIABLES: &[Variable] = &[
-    Variable { name: "VESTIBULE_API", does: "where `vestibule serve` listens (default http://127.0.0.1:8470)" },
-    Variable { name: "CLOUDSDK_CORE_PROJECT", does: "the project, when --project is not given (default local-project)" },
+    Variable {
+        name: "VESTIBULE_API",
+        does: "where `vestibule serve` listens (default http://127.0.0.1:8470)",
+    },
+    Variable {
+        name: "CLOUDSDK_CORE_PROJECT",
+        does: "the project, when --project is not given (default local-project)",
+    },
     Variable { name: "CLOUDSDK_COMPUTE_REGION", does: "--region for compute resources that demand one" },
     Variable { name: "CLOUDSDK_RUN_REGION", does: "--region for Cloud Run commands" },
-    Variable { name: "CLOUDSDK_CONFIG", does: "the folder that keeps `gcloud config set` (default: vestibule in the user's config folder)" },
+    Variable {
+        name: "CLOUDSDK_CONFIG",
+        does: "the folder that keeps `gcloud config set` (default: vestibule in the user's config folder)",
+    },
     Variable { name: "CLOUDSDK_AUTH_ACCESS_TOKEN", does: "the access token to send" },
     Variable { name: "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", does: "a file with the access token to send" },
     Variable { name: "CLOUDSDK_CORE_DISABLE_PROMPTS", does: "answer every question with its default" },
@@ -45,7 +54,8 @@ pub struct Environment {
 
 impl Environment {
     pub fn of_process() -> Environment {
-        let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let readable =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         Environment { variables: std::env::vars_os().filter_map(readable).collect(), folder: None }
     }
 

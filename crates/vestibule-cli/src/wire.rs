@@ -44,7 +44,10 @@ pub struct Head {
 
 impl Head {
     fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     fn is_chunked(&self) -> bool {
@@ -75,7 +78,11 @@ impl Endpoint {
             Some((user, authority)) => (Some(user.to_owned()), authority),
             None => (None, authority),
         };
-        let authority = if authority.rsplit_once(':').is_some() { authority.to_owned() } else { format!("{authority}:80") };
+        let authority = if authority.rsplit_once(':').is_some() {
+            authority.to_owned()
+        } else {
+            format!("{authority}:80")
+        };
         Some(Endpoint { authority, user_info })
     }
 
@@ -100,7 +107,10 @@ impl Endpoint {
         let mut stream = self.connect()?;
         let mut head = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
         if let Some(user) = &self.user_info {
-            head += &format!("Proxy-Authorization: Basic {}\r\n", base64::engine::general_purpose::STANDARD.encode(user));
+            head += &format!(
+                "Proxy-Authorization: Basic {}\r\n",
+                base64::engine::general_purpose::STANDARD.encode(user)
+            );
         }
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         // Nothing follows the head of a CONNECT answer that succeeded, so byte by byte is exact and costs little.
@@ -148,7 +158,10 @@ pub fn read_head(reader: &mut impl BufRead) -> io::Result<Head> {
         let before = bytes.len();
         reader.by_ref().take(HEAD_LIMIT as u64).read_until(b'\n', &mut bytes)?;
         if bytes.len() == before {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended before an answer"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the connection ended before an answer",
+            ));
         }
         if bytes.len() > HEAD_LIMIT {
             return Err(malformed("the head of the answer is too long"));
@@ -224,7 +237,8 @@ mod tests {
     #[test]
     fn bodies_of_every_kind() {
         assert_eq!(reply("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc").unwrap().body, "ab");
-        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n";
+        let chunked =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n";
         assert_eq!(reply(chunked).unwrap().body, "abc");
         assert_eq!(reply("HTTP/1.1 404 No\r\n\r\nuntil the end").unwrap().body, "until the end");
         assert_eq!(reply("HTTP/1.1 204 No\r\n\r\nrest").unwrap().body, "");
@@ -235,7 +249,10 @@ mod tests {
     #[test]
     fn endpoints() {
         let endpoint = Endpoint::parse("http://vm-1:x@127.0.0.1:9/").unwrap();
-        assert_eq!((endpoint.authority.as_str(), endpoint.user_info.as_deref()), ("127.0.0.1:9", Some("vm-1:x")));
+        assert_eq!(
+            (endpoint.authority.as_str(), endpoint.user_info.as_deref()),
+            ("127.0.0.1:9", Some("vm-1:x"))
+        );
         assert!(!format!("{endpoint:?}").contains("vm-1"));
         assert_eq!(Endpoint::parse("http://h").unwrap().authority, "h:80");
         assert_eq!(Endpoint::parse("ftp://h"), None);

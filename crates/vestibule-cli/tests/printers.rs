@@ -1,5 +1,7 @@
 //! What the real gcloud prints for the same resources under many formats and filters.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop where its world is not as it should be")]
+
 mod support;
 
 use serde_json::{Value, json};
@@ -9,7 +11,8 @@ use vestibule_cli::printer::Printer;
 use vestibule_cli::settings::Environment;
 
 fn run(words: &[&str], target: &str, response: Value) -> (String, String) {
-    let call = Call { method: "GET".into(), target: target.into(), request: Value::Null, status: 200, response };
+    let call =
+        Call { method: "GET".into(), target: target.into(), request: Value::Null, status: 200, response };
     let replay = Replay::start(vec![call]);
     let mut environment = Environment::default();
     environment.set("VESTIBULE_API", &replay.base);
@@ -34,9 +37,13 @@ fn formats() {
     let mut wrong = Vec::new();
     for case in fixture["formats"].as_array().unwrap() {
         let format = format!("--format={}", case["format"].as_str().unwrap());
-        let (stdout, stderr) = run(&["dns", "managed-zones", "list", &format], ZONES, fixture["zones"].clone());
+        let (stdout, stderr) =
+            run(&["dns", "managed-zones", "list", &format], ZONES, fixture["zones"].clone());
         if stdout != case["stdout"] || !stderr.is_empty() {
-            wrong.push(format!("{format}\nexpected:\n{}\ngot:\n{stdout}{stderr}", case["stdout"].as_str().unwrap()));
+            wrong.push(format!(
+                "{format}\nexpected:\n{}\ngot:\n{stdout}{stderr}",
+                case["stdout"].as_str().unwrap()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{} differ\n{}", wrong.len(), wrong.join("\n"));
@@ -76,7 +83,9 @@ fn yaml_reads_back() {
     let target = "/dns/v1/projects/demo/managedZones/odd?alt=json";
     let (stdout, _) = run(&["dns", "managed-zones", "describe", "odd"], target, fixture["zone"].clone());
     let back: Value = serde_yaml_ng::from_str(&stdout).unwrap();
-    for (sent, read) in fixture["zone"]["nameServers"].as_array().unwrap().iter().zip(back["nameServers"].as_array().unwrap()) {
+    for (sent, read) in
+        fixture["zone"]["nameServers"].as_array().unwrap().iter().zip(back["nameServers"].as_array().unwrap())
+    {
         // gcloud leaves a carriage return as it is; a reader takes it for a line end.
         if sent != "a\r\nb" {
             assert_eq!(sent, read);

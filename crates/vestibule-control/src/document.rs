@@ -54,6 +54,12 @@ pub fn typed<T: DeserializeOwned>(doc: &Document) -> Result<T, Error> {
     T::deserialize(doc).map_err(|error| Error::bad_request(format!("Invalid JSON payload received. {error}")))
 }
 
+/// Compares bytes by their base64 in either alphabet, padded or not: Google writes one, its clients send the other back.
+pub fn same_bytes(sent: &str, current: Option<&str>) -> bool {
+    let plain = |text: &str| text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    current.is_some_and(|current| plain(sent) == plain(current))
+}
+
 /// Removes members that are `null`, at every depth outside arrays.
 pub fn drop_nulls(doc: &mut Document) {
     doc.retain(|_, value| !value.is_null());

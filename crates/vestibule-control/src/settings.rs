@@ -15,4 +15,6 @@ pub enum Conformance {
 pub struct Settings {
     /// Default: [`Conformance::Permissive`].
     pub conformance: Conformance,
+    /// Why firewall rules are kept without being enforced, as a sentence. Default: they are enforced.
+    pub firewall_gap: Option<String>,
 }

@@ -16,7 +16,9 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [port, origin, file] = args.as_slice() else { return Err("usage: serve_zone PORT ORIGIN FILE".into()) };
+    let [port, origin, file] = args.as_slice() else {
+        return Err("usage: serve_zone PORT ORIGIN FILE".into());
+    };
     let network = NetworkId::new("bench", "n");
     let resolver = Resolver::new(Vec::new());
     let sets = read(&std::fs::read_to_string(file)?)?;

@@ -9,16 +9,21 @@
 //! Knows nothing of the API or the store.
 #![forbid(unsafe_code)]
 
+mod hash;
+mod hosts;
 pub mod name;
+mod policy;
 pub mod rdata;
 mod resolver;
 mod serve;
+mod suffix;
 mod table;
 mod upstream;
 pub mod wire;
 mod zone;
 
 pub use name::Name;
+pub use policy::{Action, Path, ResponsePolicy, Rule, ServerPolicy, Target};
 pub use resolver::{Answer, Resolver};
 pub use serve::{Sockets, serve};
 pub use table::{Table, Visibility, Zone, ZoneKind};

@@ -71,6 +71,11 @@ impl Name {
         Name(wire.to_ascii_lowercase().into())
     }
 
+    /// What is left when a leading `*` is taken away; `None` if there is none.
+    pub(crate) fn below_wildcard(&self) -> Option<Name> {
+        self.0.strip_prefix(b"\x01*").map(|rest| Name(rest.into()))
+    }
+
     /// The wire form, in lower case.
     pub fn wire(&self) -> &[u8] {
         &self.0
@@ -116,6 +121,11 @@ pub(crate) fn starts(wire: &[u8]) -> impl Iterator<Item = usize> + '_ {
 /// A wire-form name and its parents, the name itself first and the root last.
 pub(crate) fn suffixes(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     starts(wire).map(|at| &wire[at..])
+}
+
+/// How many labels a wire-form name has, the root not counted.
+pub(crate) fn labels(wire: &[u8]) -> usize {
+    starts(wire).count().saturating_sub(1)
 }
 
 pub(crate) fn is_within(name: &[u8], zone: &[u8]) -> bool {

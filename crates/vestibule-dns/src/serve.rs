@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use vestibule_vpc::NetworkId;
 
 use crate::Resolver;
+use crate::resolver::Now;
 use crate::wire::{self, MAX_UDP, MIN_UDP, Query};
 
 /// Questions that wait for another server at the same time; more are dropped, and their clients ask again.
@@ -23,6 +24,10 @@ const MAX_CONNECTIONS: usize = 256;
 const IDLE: Duration = Duration::from_secs(10);
 /// The largest message over TCP: its length has two octets.
 const MAX_TCP: usize = 65_535;
+/// Datagrams that are answered before other tasks have their turn.
+const TURN: usize = 64;
+/// What the kernel may keep for us while others run, in octets; NSD's choice.
+const RECEIVE_BUFFER: usize = 1 << 20;
 /// How long to pause after an error of a socket that may last.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -40,6 +45,7 @@ pub async fn serve(
     sockets: Sockets,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    make_room(&sockets.udp);
     sockets.udp.set_nonblocking(true)?;
     sockets.tcp.set_nonblocking(true)?;
     let udp = Arc::new(UdpSocket::from_std(sockets.udp)?);
@@ -53,6 +59,17 @@ pub async fn serve(
     Ok(())
 }
 
+/// Bursts of questions wait instead of being lost. More than the machine's limit (`net.core.rmem_max`) needs a
+/// privilege.
+fn make_room(socket: &std::net::UdpSocket) {
+    let forced = rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER);
+    if forced.is_err()
+        && let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER)
+    {
+        tracing::debug!(%error, "the resolver's receive buffer stays as it is");
+    }
+}
+
 #[derive(Clone)]
 struct Server {
     resolver: Resolver,
@@ -60,38 +77,41 @@ struct Server {
 }
 
 impl Server {
+    /// Answers as many questions as have come in before it waits again: under load one wake-up serves many.
     async fn datagrams(&self, socket: &Arc<UdpSocket>) {
         let mut message = vec![0; MAX_TCP];
         let mut out = Vec::with_capacity(MAX_UDP);
         let mut asking = JoinSet::new();
         loop {
+            if let Err(error) = socket.readable().await {
+                tracing::warn!(%error, "the resolver cannot receive");
+                tokio::time::sleep(PAUSE).await;
+            }
             while asking.try_join_next().is_some() {}
-            let (length, peer) = match socket.recv_from(&mut message).await {
-                Ok(received) => received,
-                // The port of a client that is gone; the next datagram is another's.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "the resolver cannot receive");
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-            };
-            out.clear();
-            match wire::read_query(&message[..length]) {
-                Ok(query) => {
-                    let limit = udp_limit(&query);
-                    if self.resolver.write_local(&self.network, &query, limit, &mut out) {
-                        send(socket, &out, peer).await;
-                    } else if asking.len() < MAX_ASKING {
+            // A turn has one table.
+            let now = self.resolver.now(&self.network);
+            for _ in 0..TURN {
+                let (length, peer) = match socket.try_recv_from(&mut message) {
+                    Ok(received) => received,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // The port of a client that is gone; the next datagram is another's.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                    Err(error) => {
+                        tracing::warn!(%error, "the resolver cannot receive");
+                        tokio::time::sleep(PAUSE).await;
+                        break;
+                    }
+                };
+                out.clear();
+                match answer(&now, &message[..length], &mut out) {
+                    Outcome::Answered => send(socket, &out, peer).await,
+                    Outcome::Ask if asking.len() < MAX_ASKING => {
                         asking.spawn(self.clone().ask(socket.clone(), message[..length].to_vec(), peer));
                     }
-                }
-                Err(rejected) => {
-                    if wire::write_rejection(&message[..length], &rejected, &mut out).is_some() {
-                        send(socket, &out, peer).await;
-                    }
+                    Outcome::Ask | Outcome::Dropped => {}
                 }
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -141,7 +161,7 @@ impl Server {
             out.extend_from_slice(&[0, 0]);
             match wire::read_query(&message) {
                 Ok(query) => {
-                    if !self.resolver.write_local(&self.network, &query, MAX_TCP, &mut out) {
+                    if !self.resolver.now(&self.network).write(&query, MAX_TCP, &mut out) {
                         self.resolver.write_asking(&self.network, &query, MAX_TCP, &mut out).await;
                     }
                 }
@@ -168,8 +188,33 @@ async fn read_message(stream: &mut TcpStream, message: &mut Vec<u8>) -> io::Resu
     stream.read_exact(message).await.map(drop)
 }
 
+/// What becomes of a datagram.
+enum Outcome {
+    /// The answer is written.
+    Answered,
+    /// Other servers must be asked.
+    Ask,
+    /// It gets no answer.
+    Dropped,
+}
+
+fn answer(now: &Now<'_>, message: &[u8], out: &mut Vec<u8>) -> Outcome {
+    match wire::read_query(message) {
+        Ok(query) if now.write(&query, udp_limit(&query), out) => Outcome::Answered,
+        Ok(_) => Outcome::Ask,
+        Err(rejected) => match wire::write_rejection(message, &rejected, out) {
+            Some(()) => Outcome::Answered,
+            None => Outcome::Dropped,
+        },
+    }
+}
+
 async fn send(socket: &UdpSocket, out: &[u8], peer: SocketAddr) {
-    if let Err(error) = socket.send_to(out, peer).await {
+    let sent = match socket.try_send_to(out, peer) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send_to(out, peer).await,
+        sent => sent,
+    };
+    if let Err(error) = sent {
         tracing::debug!(%peer, %error, "an answer could not be sent");
     }
 }

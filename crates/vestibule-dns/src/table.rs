@@ -1,16 +1,16 @@
-//! What the resolver is told: every zone and who may see it, whole, with a generation.
+//! What the resolver is told: every zone and policy and who may see it, whole, with a generation.
 
-use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use vestibule_vpc::NetworkId;
 
-use crate::name::{Name, suffixes};
+use crate::hosts::{self, Hosts};
+use crate::name::Name;
+use crate::policy::{ResponsePolicy, Rules, ServerPolicy, Target};
+use crate::suffix::BySuffix;
 use crate::zone::{RecordSet, ZoneData};
-
-/// Seconds for which an answer about names that are there without a zone may be kept.
-const OWN_TTL: u32 = 300;
 
 /// Everything the resolver answers from.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +19,10 @@ pub struct Table {
     pub generation: u64,
     /// Shared, so that a change of one zone does not copy and prepare all others again.
     pub zones: Vec<Arc<Zone>>,
+    /// Outbound server policies. A network has at most one.
+    pub server_policies: Vec<ServerPolicy>,
+    /// A network has at most one.
+    pub response_policies: Vec<Arc<ResponsePolicy>>,
     /// Where the default URLs of services (`*.run.app`) are served inside every network, if they are.
     pub run_app: Option<Ipv4Addr>,
 }
@@ -45,7 +49,7 @@ pub enum Visibility {
 pub enum ZoneKind {
     Plain(Vec<RecordSet>),
     /// `forwardingConfig`: asked of these servers and nobody else.
-    Forwarding(Vec<SocketAddr>),
+    Forwarding(Vec<Target>),
     /// `peeringConfig`: asked again as seen from the target network.
     Peering(NetworkId),
 }
@@ -55,7 +59,7 @@ impl Zone {
     pub fn new(apex: Name, visible: Visibility, kind: ZoneKind) -> Zone {
         let authority = Arc::new(match kind {
             ZoneKind::Plain(records) => Authority::Zone(ZoneData::new(apex.clone(), records)),
-            ZoneKind::Forwarding(targets) => Authority::Forwarding(targets),
+            ZoneKind::Forwarding(targets) => Authority::Forwarding(targets.into()),
             ZoneKind::Peering(network) => Authority::Peering(network),
         });
         Zone { apex, visible, authority }
@@ -71,91 +75,84 @@ impl Zone {
 }
 
 /// Zones by apex.
-type Zones = HashMap<Name, Arc<Authority>>;
+pub(crate) type Zones = BySuffix<Arc<Authority>>;
 
 /// A table made ready for questions.
 #[derive(Debug)]
 pub(crate) struct Index {
     pub(crate) generation: u64,
-    networks: HashMap<NetworkId, Zones>,
-    /// The names that Compute Engine and Cloud Run give to every network.
-    own: Zones,
-    public: Zones,
+    networks: HashMap<NetworkId, Arc<View>>,
+    /// What networks see of which the table tells nothing.
+    elsewhere: Arc<View>,
+}
+
+/// All that a network sees, in the order of Cloud DNS's name resolution.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// Where everything is asked instead, if the network has an outbound server policy.
+    pub(crate) alternative: Option<Arc<[Target]>>,
+    pub(crate) rules: Option<Arc<Rules>>,
+    /// Its private zones, and the names that Compute Engine and Cloud Run give to every network. The longer apex counts,
+    /// and of two equal ones the private zone.
+    inside: Zones,
+    public: Arc<Zones>,
 }
 
 /// Who answers for the names below an apex.
 #[derive(Debug)]
 pub(crate) enum Authority {
     Zone(ZoneData),
-    Forwarding(Vec<SocketAddr>),
+    Forwarding(Arc<[Target]>),
     Peering(NetworkId),
 }
 
-impl Default for Index {
-    fn default() -> Index {
-        Index::new(Table::default())
-    }
-}
-
 impl Index {
-    pub(crate) fn new(table: Table) -> Index {
-        let mut networks: HashMap<NetworkId, Zones> = HashMap::new();
-        let mut public = Zones::new();
+    pub(crate) fn new(table: &Table, hosts: &BTreeMap<NetworkId, Hosts>) -> Index {
+        let mut public = Zones::default();
+        for zone in table.zones.iter().filter(|zone| zone.visible == Visibility::Public) {
+            public.insert(zone.apex.clone(), zone.authority.clone());
+        }
+        let everyone = View {
+            inside: hosts::of_every_network(table.run_app),
+            public: Arc::new(public),
+            ..View::default()
+        };
+        let mut networks: HashMap<NetworkId, View> = HashMap::new();
+        let mut of = |network: &NetworkId, apply: &dyn Fn(&mut View)| match networks.get_mut(network) {
+            Some(view) => apply(view),
+            None => apply(networks.entry(network.clone()).or_insert(everyone.clone())),
+        };
+        for (network, hosts) in hosts {
+            of(network, &|view| hosts.insert_into(&mut view.inside));
+        }
         for zone in &table.zones {
-            match &zone.visible {
-                Visibility::Networks(seeing) => seeing.iter().for_each(|network| {
-                    networks
-                        .entry(network.clone())
-                        .or_default()
-                        .insert(zone.apex.clone(), zone.authority.clone());
-                }),
-                Visibility::Public => {
-                    public.insert(zone.apex.clone(), zone.authority.clone());
-                }
+            let Visibility::Networks(seeing) = &zone.visible else { continue };
+            for network in seeing {
+                of(network, &|view| view.inside.insert(zone.apex.clone(), zone.authority.clone()));
             }
         }
-        Index { generation: table.generation, networks, own: own_zones(table.run_app), public }
+        for policy in &table.server_policies {
+            for network in &policy.networks {
+                of(network, &|view| view.alternative = Some(policy.targets.clone()));
+            }
+        }
+        for policy in &table.response_policies {
+            for network in policy.networks() {
+                of(network, &|view| view.rules = Some(policy.rules()));
+            }
+        }
+        let networks = networks.into_iter().map(|(network, view)| (network, Arc::new(view))).collect();
+        Index { generation: table.generation, networks, elsewhere: Arc::new(everyone) }
     }
 
-    /// The authority whose apex is the longest suffix of the name (Cloud DNS's resolution order): the network's own
-    /// zones with what every network has, then public zones.
-    pub(crate) fn authority(&self, network: &NetworkId, name: &Name) -> Option<&Authority> {
-        let zones = self.networks.get(network);
-        let inside = suffixes(name.wire()).find_map(|suffix| {
-            let zone = zones.and_then(|zones| zones.get(suffix));
-            zone.or_else(|| self.own.get(suffix))
-        });
-        let found = inside.or_else(|| suffixes(name.wire()).find_map(|suffix| self.public.get(suffix)));
-        found.map(|authority| &**authority)
+    pub(crate) fn view(&self, network: &NetworkId) -> &Arc<View> {
+        self.networks.get(network).unwrap_or(&self.elsewhere)
     }
 }
 
-/// What every network can resolve without a zone. A private zone of the same name takes its place.
-///
-/// Names of machines under `internal.` and addresses of private ranges belong to the network: what is not there does
-/// not exist, and must not be asked of the world.
-fn own_zones(run_app: Option<Ipv4Addr>) -> Zones {
-    let resolver = crate::RESOLVER.to_string();
-    let mut zones = vec![
-        ("internal.".to_owned(), Vec::new()),
-        ("google.internal.".to_owned(), vec![("metadata.google.internal.", "A", resolver)]),
-        (
-            "254.169.in-addr.arpa.".to_owned(),
-            vec![("254.169.254.169.in-addr.arpa.", "PTR", "metadata.google.internal.".to_owned())],
-        ),
-        ("10.in-addr.arpa.".to_owned(), Vec::new()),
-        ("168.192.in-addr.arpa.".to_owned(), Vec::new()),
-    ];
-    zones.extend((16..32).map(|second| (format!("{second}.172.in-addr.arpa."), Vec::new())));
-    if let Some(address) = run_app {
-        zones.push(("run.app.".to_owned(), vec![("*.run.app.", "A", address.to_string())]));
+impl View {
+    /// Who answers for a name: the network's own zones with what every network has, then public zones.
+    pub(crate) fn authority(&self, name: &[u8]) -> Option<&Authority> {
+        self.inside.find(name).or_else(|| self.public.find(name)).map(|found| &**found)
     }
-    let prepared = zones.into_iter().filter_map(|(apex, records)| {
-        let apex = Name::parse(&apex).ok()?;
-        let set =
-            |(name, kind, data): (&str, &str, String)| RecordSet::parse(name, kind, OWN_TTL, &[data]).ok();
-        let data = ZoneData::new(apex.clone(), records.into_iter().filter_map(set).collect());
-        Some((apex, Arc::new(Authority::Zone(data))))
-    });
-    prepared.collect()
 }

@@ -1,13 +1,15 @@
-//! Asking other servers: the targets of forwarding zones, and the machine's own resolvers.
+//! Asking other servers: the targets of forwarding zones and server policies, and the machine's own resolvers.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use vestibule_vpc::{Mode, NetworkId, Vpc};
 
 use crate::name::Name;
+use crate::policy::{Path, Target};
 use crate::wire::{self, Rcode, Record};
 
 /// How long one server may take for one question.
@@ -24,27 +26,89 @@ pub(crate) struct Heard {
     pub(crate) soa: Option<Record>,
 }
 
-/// Asks each server in turn until one answers.
-pub(crate) async fn ask(servers: &[SocketAddr], name: &Name, wanted: u16) -> Option<Heard> {
-    tokio::time::timeout(TOTAL_TIMEOUT, ask_in_turn(servers, name, wanted)).await.ok().flatten()
+/// The ways to other servers.
+#[derive(Clone, Default)]
+pub(crate) struct Paths {
+    /// Where private addresses of networks are reached from this process.
+    vpc: Option<Vpc>,
 }
 
-async fn ask_in_turn(servers: &[SocketAddr], name: &Name, wanted: u16) -> Option<Heard> {
-    for server in servers {
-        match tokio::time::timeout(SERVER_TIMEOUT, ask_one(*server, name, wanted)).await {
-            Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => tracing::debug!(%server, %error, "a name server did not answer"),
-            Err(_) => tracing::debug!(%server, "a name server did not answer in time"),
-        }
+/// Where a question goes out.
+#[derive(Clone)]
+enum Way {
+    /// From this machine.
+    Machine(SocketAddr),
+    /// From the resolver's own address inside of a network.
+    Inside(Vpc, NetworkId, SocketAddrV4),
+}
+
+impl Paths {
+    pub(crate) fn through(vpc: Vpc) -> Paths {
+        Paths { vpc: Some(vpc) }
     }
-    None
+
+    /// Asks each server in turn, as seen from `network`, until one answers.
+    pub(crate) async fn ask(
+        &self,
+        network: &NetworkId,
+        servers: &[Target],
+        name: &Name,
+        wanted: u16,
+    ) -> Option<Heard> {
+        let asking = self.ask_in_turn(network, servers, name, wanted);
+        tokio::time::timeout(TOTAL_TIMEOUT, asking).await.ok().flatten()
+    }
+
+    async fn ask_in_turn(
+        &self,
+        network: &NetworkId,
+        servers: &[Target],
+        name: &Name,
+        wanted: u16,
+    ) -> Option<Heard> {
+        for Target { address: server, path } in servers {
+            for way in self.ways(network, *server, *path) {
+                match tokio::time::timeout(SERVER_TIMEOUT, ask_one(&way, name, wanted)).await {
+                    Ok(Ok(answer)) => return Some(answer),
+                    // What the network has no route to may be reached from the machine.
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::NetworkUnreachable => continue,
+                    Ok(Err(error)) => tracing::debug!(%server, %error, "a name server did not answer"),
+                    Err(_) => tracing::debug!(%server, "a name server did not answer in time"),
+                }
+                break;
+            }
+        }
+        None
+    }
+
+    /// The ways to a server, the first that leads there to be taken.
+    fn ways(&self, network: &NetworkId, server: SocketAddr, path: Path) -> Vec<Way> {
+        let inside = match (server, path) {
+            (_, Path::Machine) => None,
+            (SocketAddr::V4(v4), Path::Private) => Some(v4),
+            (SocketAddr::V4(v4), Path::Default) => Some(v4).filter(|v4| v4.ip().is_private()),
+            (SocketAddr::V6(_), _) => None,
+        };
+        let (Some(vpc), Some(inside)) = (&self.vpc, inside) else { return vec![Way::Machine(server)] };
+        let mut ways = match vpc.mode() {
+            Mode::Namespace => vec![Way::Inside(vpc.clone(), network.clone(), inside)],
+            Mode::Loopback => {
+                let located = vpc.locate(network, *inside.ip(), inside.port());
+                located.map(Way::Machine).into_iter().collect()
+            }
+        };
+        if path == Path::Default {
+            ways.push(Way::Machine(server));
+        }
+        ways
+    }
 }
 
-async fn ask_one(server: SocketAddr, name: &Name, wanted: u16) -> io::Result<Heard> {
+async fn ask_one(way: &Way, name: &Name, wanted: u16) -> io::Result<Heard> {
     let query = wire::write_query(fastrand::u16(..), name, wanted);
-    let mut message = over_udp(server, &query).await?;
+    let mut message = over_udp(way, &query).await?;
     if message.get(2).is_some_and(|flags| flags & 0x02 != 0) {
-        message = over_tcp(server, &query).await?;
+        message = over_tcp(way, &query).await?;
     }
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "its answer is malformed");
     let reply = wire::read_answer(&message).ok_or_else(malformed)?;
@@ -56,12 +120,47 @@ async fn ask_one(server: SocketAddr, name: &Name, wanted: u16) -> io::Result<Hea
     Ok(Heard { rcode, answers: reply.answers, soa: reply.soa })
 }
 
-/// A fresh socket for each question, connected: only the server's own answers get in, at a port nobody can guess.
-async fn over_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let own: SocketAddr =
-        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { ([0; 16], 0).into() };
-    let socket = UdpSocket::bind(own).await?;
-    socket.connect(server).await?;
+impl Way {
+    /// A fresh socket for each question, connected: only the server's own answers get in, at a port nobody can guess.
+    async fn udp(&self) -> io::Result<UdpSocket> {
+        match self {
+            Way::Machine(server) => {
+                let own: SocketAddr =
+                    if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { ([0; 16], 0).into() };
+                let socket = UdpSocket::bind(own).await?;
+                socket.connect(server).await?;
+                Ok(socket)
+            }
+            Way::Inside(vpc, network, server) => {
+                let (vpc, network, server) = (vpc.clone(), network.clone(), *server);
+                let bound = tokio::task::spawn_blocking(move || {
+                    let socket = vpc.bind_udp(&network, crate::RESOLVER, 0)?;
+                    socket.connect(server)?;
+                    socket.set_nonblocking(true)?;
+                    Ok::<_, io::Error>(socket)
+                });
+                UdpSocket::from_std(bound.await.map_err(io::Error::other)??)
+            }
+        }
+    }
+
+    async fn tcp(&self) -> io::Result<TcpStream> {
+        match self {
+            Way::Machine(server) => TcpStream::connect(server).await,
+            Way::Inside(vpc, network, server) => {
+                let (vpc, network, server) = (vpc.clone(), network.clone(), *server);
+                let begun =
+                    tokio::task::spawn_blocking(move || vpc.connect_from(&network, crate::RESOLVER, server));
+                let stream = TcpStream::from_std(begun.await.map_err(io::Error::other)??)?;
+                stream.writable().await?;
+                stream.take_error()?.map_or(Ok(stream), Err)
+            }
+        }
+    }
+}
+
+async fn over_udp(way: &Way, query: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = way.udp().await?;
     socket.send(query).await?;
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
@@ -73,8 +172,8 @@ async fn over_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
-async fn over_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
+async fn over_tcp(way: &Way, query: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = way.tcp().await?;
     stream.write_all(&(query.len() as u16).to_be_bytes()).await?;
     stream.write_all(query).await?;
     let length = usize::from(stream.read_u16().await?);

@@ -1,9 +1,11 @@
 //! DNS messages: strict reading of queries, writing of answers, and reading what other resolvers answer.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::name::{MAX_NAME, Name};
+use crate::name::{MAX_NAME, Name, is_within};
 use crate::rdata::kind;
+use crate::zone::Run;
 
 /// Octets of a message header (RFC 1035 section 4.1.1).
 pub const HEADER: usize = 12;
@@ -37,7 +39,8 @@ pub struct Query<'m> {
     pub checking_disabled: bool,
     /// The question as received, to be echoed with its letter case (name, type, class).
     pub question: &'m [u8],
-    pub name: Name,
+    /// In wire form and in lower case. Only a name with upper-case letters is a copy.
+    pub name: Cow<'m, [u8]>,
     pub kind: u16,
     /// The client's EDNS payload size, if it speaks EDNS.
     pub edns: Option<u16>,
@@ -109,22 +112,25 @@ struct Additional {
 fn read_additional(message: &[u8], mut at: usize, count: u16) -> Option<Additional> {
     let mut found = Additional::default();
     for _ in 0..count {
-        let (record, end) = read_record(message, at)?;
-        at = end;
-        if record.kind != kind::OPT {
+        let is_root = *message.get(at)? == 0;
+        at = if is_root { at + 1 } else { read_name(message, at)?.1 };
+        let fixed = message.get(at..at + 10)?;
+        let word = |i: usize| u16::from_be_bytes([fixed[i], fixed[i + 1]]);
+        at += 10 + usize::from(word(8));
+        if word(0) != kind::OPT {
             continue;
         }
-        if found.payload.is_some() || !record.name.is_root() {
+        if found.payload.is_some() || !is_root {
             return None;
         }
-        let [_extended, version, flags, _] = record.ttl.to_be_bytes();
-        found = Additional { payload: Some(record.class), version, dnssec_ok: flags & 0x80 != 0 };
+        // Where other records have a TTL: extended code, version, flags.
+        found = Additional { payload: Some(word(2)), version: fixed[5], dnssec_ok: fixed[6] & 0x80 != 0 };
     }
     (at == message.len()).then_some(found)
 }
 
 /// A name without compression, as a question has it: its first owner cannot point anywhere.
-fn read_plain_name(message: &[u8], start: usize) -> Option<(Name, usize)> {
+fn read_plain_name(message: &[u8], start: usize) -> Option<(Cow<'_, [u8]>, usize)> {
     let mut at = start;
     loop {
         let length = usize::from(*message.get(at)?);
@@ -136,7 +142,11 @@ fn read_plain_name(message: &[u8], start: usize) -> Option<(Name, usize)> {
             return None;
         }
         if length == 0 {
-            return Some((Name::from_wire(message.get(start..at)?), at));
+            let name = message.get(start..at)?;
+            // A length is at most 63, and no letter.
+            let plain = !name.iter().any(u8::is_ascii_uppercase);
+            let name = if plain { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) };
+            return Some((name, at));
         }
     }
 }
@@ -176,11 +186,11 @@ fn read_name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
 
 impl Record {
     /// A record from its owner and everything behind the owner's name.
-    pub(crate) fn behind(owner: &Name, rest: &[u8]) -> Option<Record> {
+    pub(crate) fn behind(owner: &[u8], rest: &[u8]) -> Option<Record> {
         let (fixed, data) = rest.split_at_checked(10)?;
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let ttl = u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]);
-        Some(Record { name: owner.clone(), kind: word(0), class: word(2), ttl, data: data.to_vec() })
+        Some(Record { name: Name::from_wire(owner), kind: word(0), class: word(2), ttl, data: data.to_vec() })
     }
 
     /// Everything behind the owner's name.
@@ -309,26 +319,37 @@ impl<'o, 'q> Writer<'o, 'q> {
         Writer { out, start, answers: 0, authorities: 0, limit, query }
     }
 
-    /// A record of the answer: its owner, and everything behind the owner's name.
-    pub fn answer(&mut self, owner: &Name, rest: &[u8]) {
+    /// Records of the answer. `owner` is their name in wire form, in lower case.
+    pub(crate) fn answers(&mut self, owner: &[u8], run: Run<'_>) {
+        if owner != &*self.query.name {
+            run.records().for_each(|rest| self.answer(owner, rest));
+            return;
+        }
+        // They point to the question's name already.
+        self.answers = self.answers.saturating_add(run.count);
+        self.out.extend_from_slice(run.wire);
+    }
+
+    /// A record of the answer: its owner in wire form, in lower case, and everything behind the owner's name.
+    pub fn answer(&mut self, owner: &[u8], rest: &[u8]) {
         self.answers = self.answers.saturating_add(1);
         self.record(owner, rest);
     }
 
-    /// A record of the authority section.
-    pub fn authority(&mut self, owner: &Name, rest: &[u8]) {
+    /// A record of the authority section, as for [`Writer::answer`].
+    pub fn authority(&mut self, owner: &[u8], rest: &[u8]) {
         self.authorities = self.authorities.saturating_add(1);
         self.record(owner, rest);
     }
 
-    fn record(&mut self, owner: &Name, rest: &[u8]) {
+    fn record(&mut self, owner: &[u8], rest: &[u8]) {
         // The question's name, and every name above it, stands in the question already.
-        let asked = self.query.name.wire();
-        if owner.wire().len() > 1 && self.query.name.is_within(owner) {
-            let at = HEADER + asked.len() - owner.wire().len();
+        let asked = &*self.query.name;
+        if owner.len() > 1 && is_within(asked, owner) {
+            let at = HEADER + asked.len() - owner.len();
             self.out.extend_from_slice(&(0xc000 | at as u16).to_be_bytes());
         } else {
-            self.out.extend_from_slice(owner.wire());
+            self.out.extend_from_slice(owner);
         }
         self.out.extend_from_slice(rest);
     }

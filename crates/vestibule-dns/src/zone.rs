@@ -1,16 +1,25 @@
 //! One zone, ready to be asked.
 //!
 //! Every name that exists is a node, names between existing names included (empty non-terminals). A record set keeps its
-//! records as they go onto the wire, behind the owner's name, so that answering is copying bytes.
+//! records as they go onto the wire, so that answering is copying bytes.
 
-use std::collections::HashMap;
 use std::fmt;
 
-use crate::name::{MAX_NAME, Name, NameError, suffixes};
+use smallvec::SmallVec;
+
+use crate::hash::{Names, Seeded};
+use crate::name::{MAX_NAME, Name, NameError, starts, suffixes};
 use crate::rdata::{self, RdataError, kind};
 
 /// Internet.
 const CLASS_IN: u16 = 1;
+
+/// Octets of a record between its owner's name and its data: type, class, TTL, length.
+const FIXED: usize = 10;
+
+/// The owner of a record, as a pointer to the name in the question (RFC 1035, section 4.1.4): that name stands right
+/// behind the header, which has 12 octets.
+const OWNER: [u8; 2] = [0xc0, 12];
 
 /// All records of one name and type.
 #[derive(Debug, Clone)]
@@ -93,30 +102,39 @@ impl RecordSet {
 #[derive(Debug)]
 pub(crate) struct ZoneData {
     apex: Name,
-    nodes: HashMap<Box<[u8]>, Node>,
+    nodes: Names<Name, Node>,
     /// The SOA record as negative answers carry it, behind the owner's name.
     negative: Box<[u8]>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    sets: Vec<Stored>,
+    /// Nearly always one, so it stands in the table itself: what costs time here is memory that is far away.
+    sets: SmallVec<[Stored; 1]>,
 }
 
-/// A record set behind its owner's name.
+/// A record set, as an answer has it.
 #[derive(Debug)]
 pub(crate) struct Stored {
     kind: u16,
-    choices: Vec<StoredChoice>,
     /// Where a CNAME points.
     target: Option<Name>,
+    answer: Choices,
 }
 
 #[derive(Debug)]
-struct StoredChoice {
-    weight: f64,
-    /// Type, class, TTL, length and data of every record.
-    records: Vec<Box<[u8]>>,
+enum Choices {
+    One(Records),
+    /// By weight.
+    Several(Box<[(f64, Records)]>),
+}
+
+/// Records one behind the other. Each begins with a pointer to the name in the question, so that the usual answer is
+/// one copy.
+#[derive(Debug)]
+struct Records {
+    wire: Box<[u8]>,
+    count: u16,
 }
 
 /// What a zone says of a name and a type.
@@ -135,17 +153,20 @@ pub(crate) enum Found<'z> {
 impl ZoneData {
     /// Builds a zone. Records outside of it are left out.
     pub(crate) fn new(apex: Name, sets: Vec<RecordSet>) -> ZoneData {
-        let mut nodes: HashMap<Box<[u8]>, Node> = HashMap::new();
-        nodes.entry(apex.wire().into()).or_default();
+        let mut nodes: Names<Name, Node> = Names::with_capacity_and_hasher(sets.len() + 1, Seeded::default());
+        nodes.entry(apex.clone()).or_default();
         let mut negative = None;
         for set in sets.into_iter().filter(|set| set.name.is_within(&apex)) {
             if set.kind == kind::SOA && set.name == apex {
                 negative = negative_soa(&set);
             }
-            let between = suffixes(set.name.wire()).take_while(|name| name.len() >= apex.wire().len());
-            between.for_each(|name| {
-                nodes.entry(name.into()).or_default();
-            });
+            // From the name up to the first that is known: those above it are too.
+            for name in suffixes(set.name.wire()).take_while(|name| name.len() >= apex.wire().len()) {
+                if nodes.contains_key(name) {
+                    break;
+                }
+                nodes.insert(Name::from_wire(name), Node::default());
+            }
             if let Some(node) = nodes.get_mut(set.name.wire()) {
                 node.sets.push(Stored::new(&set));
             }
@@ -163,14 +184,33 @@ impl ZoneData {
     }
 
     /// Asks for a name within the zone (RFC 1034, section 4.3.2; wildcards by RFC 4592).
-    pub(crate) fn find(&self, name: &Name, wanted: u16) -> Found<'_> {
-        if let Some(node) = self.nodes.get(name.wire()) {
+    pub(crate) fn find(&self, name: &[u8], wanted: u16) -> Found<'_> {
+        if let Some(node) = self.nodes.get(name) {
             return node.find(wanted);
         }
-        // The closest name above that exists decides which wildcard could apply.
-        let encloser = suffixes(name.wire()).skip(1).find(|parent| self.nodes.contains_key(*parent));
-        let wildcard = encloser.and_then(|encloser| self.wildcard(encloser));
-        wildcard.map_or(Found::NoName, |node| node.find(wanted))
+        self.wildcard(self.encloser(name)).map_or(Found::NoName, |node| node.find(wanted))
+    }
+
+    /// The closest name above that exists. It decides which wildcard could apply.
+    ///
+    /// Looked for from the apex down: what is below a name that does not exist does not exist either, so a name of a
+    /// hundred labels costs no more than one of two.
+    fn encloser<'n>(&self, name: &'n [u8]) -> &'n [u8] {
+        let mut below = [0_u8; MAX_NAME / 2 + 1];
+        let mut count = 0;
+        for at in starts(name).take_while(|at| name.len() - at > self.apex.wire().len()) {
+            below[count] = at as u8;
+            count += 1;
+        }
+        let mut found = &name[name.len() - self.apex.wire().len()..];
+        for at in below[..count].iter().rev() {
+            let next = &name[usize::from(*at)..];
+            if !self.nodes.contains_key(next) {
+                break;
+            }
+            found = next;
+        }
+        found
     }
 
     /// The node `*` directly below a name.
@@ -202,40 +242,90 @@ impl Stored {
             (kind::CNAME, Some(data)) => Some(Name::from_wire(data)),
             _ => None,
         };
-        let choice = |choice: &Choice| StoredChoice {
-            weight: choice.weight,
-            records: choice.data.iter().map(|data| behind_owner(set.kind, set.ttl, data)).collect(),
+        let answer = match set.choices.as_slice() {
+            [only] => Choices::One(Records::new(set, only)),
+            several => Choices::Several(several.iter().map(|c| (c.weight, Records::new(set, c))).collect()),
         };
-        Stored { kind: set.kind, choices: set.choices.iter().map(choice).collect(), target }
+        Stored { kind: set.kind, target, answer }
     }
 
-    /// The records of one answer, each behind its owner's name. `draw` decides where there is a choice; it also rotates
-    /// them, so that clients that take the first spread over all.
-    pub(crate) fn records(&self, draw: u16) -> impl Iterator<Item = &[u8]> {
-        let records = match self.choices.as_slice() {
-            [only] => only.records.as_slice(),
-            several => pick(several, draw),
-        };
-        let first = usize::from(draw) % records.len().max(1);
-        records[first..].iter().chain(&records[..first]).map(|record| &**record)
+    /// The records of one answer, in two runs: a random record comes first, so that clients that take the first spread
+    /// over all.
+    pub(crate) fn runs(&self) -> [Run<'_>; 2] {
+        match &self.answer {
+            Choices::One(records) if records.count == 1 => [records.whole(), Run::default()],
+            Choices::One(records) => records.turned(fastrand::u16(..)),
+            Choices::Several(choices) => {
+                let draw = fastrand::u16(..);
+                pick(choices, draw).map_or_else(Default::default, |records| records.turned(draw))
+            }
+        }
     }
 }
 
-fn pick(choices: &[StoredChoice], draw: u16) -> &[Box<[u8]>] {
-    let total: f64 = choices.iter().map(|choice| choice.weight).sum();
-    let mut left = f64::from(draw) / 65_536.0 * total;
-    for choice in choices {
-        if left < choice.weight {
-            return &choice.records;
-        }
-        left -= choice.weight;
+/// Records one behind the other, each behind a pointer to the name in the question.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Run<'z> {
+    pub(crate) wire: &'z [u8],
+    pub(crate) count: u16,
+}
+
+impl<'z> Run<'z> {
+    /// Each record without its owner's name: type, class, TTL, length, data.
+    pub(crate) fn records(self) -> impl Iterator<Item = &'z [u8]> {
+        let mut rest = self.wire;
+        std::iter::from_fn(move || {
+            let (record, after) = rest.split_at_checked(length(rest)?)?;
+            rest = after;
+            Some(&record[OWNER.len()..])
+        })
     }
-    choices.first().map_or(&[], |choice| &choice.records)
+}
+
+/// The octets of the first of some records.
+fn length(records: &[u8]) -> Option<usize> {
+    let data = records.get(OWNER.len() + 8..OWNER.len() + FIXED)?;
+    Some(OWNER.len() + FIXED + usize::from(u16::from_be_bytes([data[0], data[1]])))
+}
+
+impl Records {
+    fn new(set: &RecordSet, choice: &Choice) -> Records {
+        let mut wire = Vec::new();
+        for data in &choice.data {
+            wire.extend_from_slice(&OWNER);
+            wire.extend_from_slice(&behind_owner(set.kind, set.ttl, data));
+        }
+        Records { wire: wire.into(), count: choice.data.len() as u16 }
+    }
+
+    fn whole(&self) -> Run<'_> {
+        Run { wire: &self.wire, count: self.count }
+    }
+
+    fn turned(&self, draw: u16) -> [Run<'_>; 2] {
+        let first = draw % self.count.max(1);
+        let cut =
+            self.whole().records().take(usize::from(first)).map(|record| OWNER.len() + record.len()).sum();
+        let (end, start) = self.wire.split_at(cut);
+        [Run { wire: start, count: self.count - first }, Run { wire: end, count: first }]
+    }
+}
+
+fn pick(choices: &[(f64, Records)], draw: u16) -> Option<&Records> {
+    let total: f64 = choices.iter().map(|(weight, _)| weight).sum();
+    let mut left = f64::from(draw) / 65_536.0 * total;
+    for (weight, records) in choices {
+        if left < *weight {
+            return Some(records);
+        }
+        left -= weight;
+    }
+    choices.first().map(|(_, records)| records)
 }
 
 /// Everything of a record but its owner's name: type, class, TTL, length, data.
 fn behind_owner(kind: u16, ttl: u32, data: &[u8]) -> Box<[u8]> {
-    let mut wire = Vec::with_capacity(10 + data.len());
+    let mut wire = Vec::with_capacity(FIXED + data.len());
     wire.extend_from_slice(&kind.to_be_bytes());
     wire.extend_from_slice(&CLASS_IN.to_be_bytes());
     wire.extend_from_slice(&ttl.to_be_bytes());
@@ -271,10 +361,11 @@ mod tests {
 
     fn ask(zone: &ZoneData, name: &str, wanted: &str) -> String {
         let wanted = if wanted == "ANY" { kind::ANY } else { rdata::type_number(wanted).unwrap() };
-        match zone.find(&name.parse().unwrap(), wanted) {
+        match zone.find(name.parse::<Name>().unwrap().wire(), wanted) {
             Found::Records(set) => {
                 let data = |record: &[u8]| format!("{:?}", &record[10..]);
-                format!("{} {}", set.kind, set.records(0).map(data).collect::<Vec<_>>().join(" "))
+                let records = set.runs().into_iter().flat_map(Run::records);
+                format!("{} {}", set.kind, records.map(data).collect::<Vec<_>>().join(" "))
             }
             Found::Alias(_, target) => format!("-> {target}"),
             Found::NoData => "nodata".into(),
@@ -334,9 +425,12 @@ mod tests {
     fn several_records_take_turns_at_being_first() {
         let stored =
             Stored::new(&RecordSet::parse("a.", "A", 1, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]).unwrap());
-        let first = |draw| stored.records(draw).next().unwrap()[13];
-        assert_eq!([first(0), first(1), first(2), first(3)], [1, 2, 3, 1]);
-        assert_eq!(stored.records(2).count(), 3);
+        let Choices::One(records) = &stored.answer else { panic!("{stored:?}") };
+        let order = |draw: u16| -> Vec<u8> {
+            records.turned(draw).into_iter().flat_map(Run::records).map(|record| record[13]).collect()
+        };
+        assert_eq!([order(0), order(1), order(2), order(3)], [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]);
+        assert_eq!(stored.runs().map(|run| run.count).iter().sum::<u16>(), 3);
     }
 
     #[test]
@@ -345,7 +439,9 @@ mod tests {
         let stored = Stored::new(&RecordSet::weighted("a.", "A", 1, &groups).unwrap());
         let mut counts = [0; 4];
         for draw in 0..=u16::MAX {
-            counts[usize::from(stored.records(draw).next().unwrap()[13])] += 1;
+            let Choices::Several(choices) = &stored.answer else { panic!("{stored:?}") };
+            let record = pick(choices, draw).unwrap().whole().records().next().unwrap();
+            counts[usize::from(record[13])] += 1;
         }
         assert_eq!(counts, [0, 0, 49152, 16384]);
     }

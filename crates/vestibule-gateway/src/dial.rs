@@ -23,7 +23,9 @@ pub enum Unreachable {
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unreachable::UnknownName(name) => write!(f, "the name {name} does not resolve inside this network"),
+            Unreachable::UnknownName(name) => {
+                write!(f, "the name {name} does not resolve inside this network")
+            }
             Unreachable::NoRoute(ip, port) => write!(f, "nothing in this network serves {ip} port {port}"),
             Unreachable::Connect(_) => f.write_str("the connection inside the network failed"),
         }

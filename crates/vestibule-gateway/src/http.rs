@@ -149,14 +149,18 @@ fn split_authority(authority: &str, default_port: Option<u16>) -> Result<(String
 /// gateway stands for the client's own network, and `curl -H "Host: name" http://ADDRESS/` must arrive as it would there.
 fn origin_form(method: &str, authority: &str, path: &str, headers: &[httparse::Header<'_>]) -> Vec<u8> {
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let host = headers.iter().find(|h| h.name.eq_ignore_ascii_case("host")).map_or(authority.as_bytes(), |h| h.value);
+    let host = headers
+        .iter()
+        .find(|h| h.name.eq_ignore_ascii_case("host"))
+        .map_or(authority.as_bytes(), |h| h.value);
     let mut head = format!("{method} {slash}{path} HTTP/1.1\r\nHost: ").into_bytes();
     head.extend_from_slice(host);
     head.extend_from_slice(b"\r\n");
     let upgrades = headers.iter().any(|h| h.name.eq_ignore_ascii_case("upgrade"));
     for header in headers {
         let own = ["host", "proxy-authorization", "proxy-connection"];
-        let replaced = !upgrades && ["connection", "keep-alive"].iter().any(|n| header.name.eq_ignore_ascii_case(n));
+        let replaced =
+            !upgrades && ["connection", "keep-alive"].iter().any(|n| header.name.eq_ignore_ascii_case(n));
         if replaced || own.iter().any(|n| header.name.eq_ignore_ascii_case(n)) {
             continue;
         }

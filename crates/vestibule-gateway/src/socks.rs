@@ -40,7 +40,9 @@ enum Reply {
 impl Reply {
     fn of(error: &Unreachable) -> Reply {
         match error {
-            Unreachable::Connect(e) if e.kind() == io::ErrorKind::ConnectionRefused => Reply::ConnectionRefused,
+            Unreachable::Connect(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                Reply::ConnectionRefused
+            }
             _ => Reply::HostUnreachable,
         }
     }
@@ -123,5 +125,6 @@ async fn read_string(stream: &mut TcpStream) -> io::Result<String> {
     let [length] = read_array(stream).await?;
     let mut bytes = vec![0; usize::from(length)];
     stream.read_exact(&mut bytes).await?;
-    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "SOCKS5 string is not UTF-8"))
+    String::from_utf8(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "SOCKS5 string is not UTF-8"))
 }

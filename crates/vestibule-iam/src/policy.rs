@@ -11,8 +11,6 @@ mod write;
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 pub use condition::{Condition, Context};
@@ -111,7 +109,7 @@ impl Policy {
         let etag =
             policy.get("etag").and_then(Value::as_str).filter(|etag| !etag.is_empty()).map(str::to_owned);
         if let Some(etag) = &etag
-            && STANDARD.decode(etag).is_err()
+            && write::etag_bytes(etag).is_none()
         {
             return Err(PolicyError::invalid("policy.etag", "it is not base64"));
         }

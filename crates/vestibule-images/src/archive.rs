@@ -47,8 +47,9 @@ struct Saved {
 
 /// Puts the images of an archive into the store.
 pub(crate) fn read(path: &Path, reference: &str, blobs: &Blobs) -> Result<Vec<Archived>, ImageError> {
-    let file = File::open(path)
-        .map_err(|error| ImageError::because(Kind::NotFound, format!("Image '{reference}' not found."), error))?;
+    let file = File::open(path).map_err(|error| {
+        ImageError::because(Kind::NotFound, format!("Image '{reference}' not found."), error)
+    })?;
     let mut members = Members { files: BTreeMap::new(), links: BTreeMap::new(), new: BTreeSet::new() };
     let result = members.spool(file, blobs).and_then(|()| members.images(reference, blobs));
     let used: BTreeSet<Digest> = match &result {
@@ -81,7 +82,8 @@ impl Members {
     fn spool(&mut self, file: File, blobs: &Blobs) -> Result<(), ImageError> {
         let mut packed = BufReader::new(file);
         let gzip = packed.fill_buf().map_err(broken)?.starts_with(&[0x1f, 0x8b]);
-        let content: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(packed)) } else { Box::new(packed) };
+        let content: Box<dyn Read> =
+            if gzip { Box::new(MultiGzDecoder::new(packed)) } else { Box::new(packed) };
         // Nobody may make us fill the disk with an archive of nothing.
         let mut archive = tar::Archive::new(content.take(MAX_ARCHIVE));
         for (count, member) in archive.entries().map_err(broken)?.raw(true).enumerate() {
@@ -104,12 +106,15 @@ impl Members {
     }
 
     fn store(&mut self, name: String, member: &mut impl Read, blobs: &Blobs) -> Result<(), ImageError> {
-        let io = |error| ImageError::because(Kind::Io, format!("cannot store {name:?} of the archive"), error);
+        let io =
+            |error| ImageError::because(Kind::Io, format!("cannot store {name:?} of the archive"), error);
         let mut writer = blobs.writer().map_err(io)?;
         copy(&mut member.take(MAX_BLOB + 1), &mut writer).map_err(io)?;
         let size = writer.size();
         if size > MAX_BLOB {
-            return Err(ImageError::refused(format!("{name:?} of the archive has more than {MAX_BLOB} bytes")));
+            return Err(ImageError::refused(format!(
+                "{name:?} of the archive has more than {MAX_BLOB} bytes"
+            )));
         }
         let (digest, new) = writer.keep().map_err(io)?;
         if new {
@@ -138,8 +143,10 @@ impl Members {
         // `docker save` writes both forms; its own has the names.
         if self.files.contains_key("manifest.json") {
             let (digest, _) = self.get("manifest.json")?;
-            let saved: Vec<Saved> = serde_json::from_slice(&blobs.read(&digest, MAX_MANIFEST)?)
-                .map_err(|error| ImageError::because(Kind::Invalid, "the archive's manifest.json cannot be read", error))?;
+            let saved: Vec<Saved> =
+                serde_json::from_slice(&blobs.read(&digest, MAX_MANIFEST)?).map_err(|error| {
+                    ImageError::because(Kind::Invalid, "the archive's manifest.json cannot be read", error)
+                })?;
             return saved.iter().map(|saved| self.saved(saved, reference, blobs)).collect();
         }
         let (digest, _) = self.get("index.json")?;
@@ -168,7 +175,9 @@ impl Members {
         let point = |media_type: &str, name: &str, limit: u64| {
             let (digest, size) = self.get(name)?;
             if size > limit {
-                return Err(ImageError::refused(format!("{name:?} of the archive has more than {limit} bytes")));
+                return Err(ImageError::refused(format!(
+                    "{name:?} of the archive has more than {limit} bytes"
+                )));
             }
             let (platform, annotations) = (None, BTreeMap::new());
             Ok(Descriptor { media_type: media_type.to_owned(), digest, size, platform, annotations })

@@ -194,7 +194,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();
         let digest = Digest::of(b"content");
-        for (bytes, size) in [(&b"content"[..], 6), (b"content", 8), (b"contend", 7), (b"contents", 7), (b"", 0)] {
+        for (bytes, size) in
+            [(&b"content"[..], 6), (b"content", 8), (b"contend", 7), (b"contents", 7), (b"", 0)]
+        {
             assert_eq!(blobs.copy(bytes, &digest, size).unwrap_err().kind, Kind::Refused, "{bytes:?}");
         }
         assert!(!blobs.has(&digest));

@@ -66,8 +66,9 @@ struct RootFs {
 
 /// Reads a configuration: the settings, and the digests of the unpacked layers from the bottom to the top.
 pub(crate) fn parse(bytes: &[u8], reference: &str) -> Result<(ImageConfig, Vec<Digest>), ImageError> {
-    let stored: Stored = serde_json::from_slice(bytes)
-        .map_err(|error| ImageError::because(Kind::Invalid, "the image's configuration cannot be read", error))?;
+    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| {
+        ImageError::because(Kind::Invalid, "the image's configuration cannot be read", error)
+    })?;
     let of_machine = |given: &str, own: &str| given.is_empty() || given == own;
     if !of_machine(&stored.os, "linux") || !of_machine(&stored.architecture, architecture()) {
         return Err(ImageError::new(
@@ -141,7 +142,9 @@ mod tests {
     fn command_and_arguments_replace_as_in_kubernetes() {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let config = ImageConfig { entrypoint: words("e p"), cmd: words("c m"), ..ImageConfig::default() };
-        for (command, args, expected) in [("", "", "e p c m"), ("", "a", "e p a"), ("x y", "", "x y"), ("x", "a", "x a")] {
+        for (command, args, expected) in
+            [("", "", "e p c m"), ("", "a", "e p a"), ("x y", "", "x y"), ("x", "a", "x a")]
+        {
             assert_eq!(config.command_line(&words(command), &words(args)), words(expected));
         }
     }

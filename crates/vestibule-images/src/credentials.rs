@@ -134,10 +134,15 @@ mod tests {
 
     #[test]
     fn helpers_come_first() {
-        let config = config(r#"{"credsStore": "all", "credHelpers": {"gcr.io": "gcloud"}, "auths": {"x": {"username": "u"}}}"#);
+        let config = config(
+            r#"{"credsStore": "all", "credHelpers": {"gcr.io": "gcloud"}, "auths": {"x": {"username": "u"}}}"#,
+        );
         let ask = |helper: &str, registry: &str| {
             let known = (helper, registry) == ("gcloud", "gcr.io") || (helper, registry) == ("all", "y");
-            known.then(|| Helped { username: if registry == "y" { TOKEN } else { helper }.into(), secret: "s".into() })
+            known.then(|| Helped {
+                username: if registry == "y" { TOKEN } else { helper }.into(),
+                secret: "s".into(),
+            })
         };
         assert_eq!(config.find("gcr.io", &ask), Some(RegistryAuth::Basic("gcloud".into(), "s".into())));
         assert_eq!(config.find("y", &ask), Some(RegistryAuth::Bearer("s".into())));

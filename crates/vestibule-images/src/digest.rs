@@ -43,7 +43,8 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, ImageError> {
         let wrong = || ImageError::invalid(format!("{text:?} is not a SHA-256 digest"));
-        let hex = text.strip_prefix(PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(wrong)?;
+        let hex =
+            text.strip_prefix(PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(wrong)?;
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
             // Digests are compared as text elsewhere, so there must be only one way to write one.
@@ -151,7 +152,9 @@ mod tests {
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse::<Digest>().unwrap(), digest);
         assert_eq!(digest.short().len(), 24);
-        for wrong in ["", "sha256:", "e3b0", "sha512:00", &text.to_uppercase(), &text[..70], &format!("{text}0")] {
+        for wrong in
+            ["", "sha256:", "e3b0", "sha512:00", &text.to_uppercase(), &text[..70], &format!("{text}0")]
+        {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
         }
     }

@@ -86,6 +86,12 @@ impl fmt::Display for ImageError {
     }
 }
 
+impl From<io::Error> for ImageError {
+    fn from(error: io::Error) -> Self {
+        Self::because(Kind::Io, "the machine could not do it", error)
+    }
+}
+
 impl std::error::Error for ImageError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)

@@ -22,10 +22,16 @@ pub(crate) struct Found {
 }
 
 /// Copies an image of a layout into the store. `name`: which of several.
-pub(crate) fn read(folder: &Path, name: Option<&str>, reference: &str, blobs: &Blobs) -> Result<Found, ImageError> {
+pub(crate) fn read(
+    folder: &Path,
+    name: Option<&str>,
+    reference: &str,
+    blobs: &Blobs,
+) -> Result<Found, ImageError> {
     let path = folder.join("index.json");
-    let index = read_limited(&path, MAX_MANIFEST)
-        .map_err(|error| ImageError::because(Kind::NotFound, format!("Image '{reference}' not found."), error))?;
+    let index = read_limited(&path, MAX_MANIFEST).map_err(|error| {
+        ImageError::because(Kind::NotFound, format!("Image '{reference}' not found."), error)
+    })?;
     let fetch = |descriptor: &Descriptor, limit: u64| {
         let path = folder.join("blobs/sha256").join(descriptor.digest.hex());
         if blobs.has(&descriptor.digest) {

@@ -104,10 +104,12 @@ pub(crate) fn architecture() -> &'static str {
 /// Picks this machine's variant of an index.
 pub(crate) fn choose<'a>(manifests: &'a [Descriptor], reference: &str) -> Result<&'a Descriptor, ImageError> {
     let fits = |platform: &Platform| platform.os == "linux" && platform.architecture == architecture();
-    let mut fitting: Vec<_> = manifests.iter().filter(|entry| entry.platform.as_ref().is_some_and(fits)).collect();
+    let mut fitting: Vec<_> =
+        manifests.iter().filter(|entry| entry.platform.as_ref().is_some_and(fits)).collect();
     // A variant asks for a newer processor than the architecture's first; the plain one, or the oldest, runs anywhere.
     fitting.sort_by(|a, b| {
-        let variant = |entry: &Descriptor| entry.platform.as_ref().and_then(|platform| platform.variant.clone());
+        let variant =
+            |entry: &Descriptor| entry.platform.as_ref().and_then(|platform| platform.variant.clone());
         variant(a).cmp(&variant(b))
     });
     if let Some(found) = fitting.first() {
@@ -129,7 +131,8 @@ mod tests {
     use serde_json::json;
 
     fn entry(os: &str, architecture: &str, variant: Option<&str>) -> Descriptor {
-        let platform = Platform { os: os.into(), architecture: architecture.into(), variant: variant.map(Into::into) };
+        let platform =
+            Platform { os: os.into(), architecture: architecture.into(), variant: variant.map(Into::into) };
         let name = format!("{os}{architecture}{variant:?}");
         Descriptor {
             media_type: MANIFEST.into(),
@@ -162,7 +165,9 @@ mod tests {
     fn one_image_or_an_index_and_not_both() {
         let descriptor = json!({ "mediaType": CONFIG, "digest": Digest::of(b"x"), "size": 1 });
         let manifest = json!({ "schemaVersion": 2, "config": descriptor, "layers": [descriptor] });
-        assert!(matches!(parse(manifest.to_string().as_bytes()), Ok(Parsed::Manifest(found)) if found.layers.len() == 1));
+        assert!(
+            matches!(parse(manifest.to_string().as_bytes()), Ok(Parsed::Manifest(found)) if found.layers.len() == 1)
+        );
         let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
         assert!(matches!(parse(index.to_string().as_bytes()), Ok(Parsed::Index(found)) if found.len() == 1));
         let many = vec![descriptor.clone(); MAX_LAYERS + 1];

@@ -48,7 +48,9 @@ impl Ownership {
 fn covers(map: &str) -> bool {
     map.lines().any(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u64>);
-        let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next()) else {
+        let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) =
+            (numbers.next(), numbers.next(), numbers.next())
+        else {
             return false;
         };
         first <= u64::from(BASE) && first + count >= u64::from(BASE) + u64::from(COUNT)
@@ -63,7 +65,8 @@ mod tests {
     fn only_the_whole_range_will_do() {
         assert!(covers("         0          0 4294967295\n"));
         assert!(covers("0 100 10\n1999999999 5 2000000\n"));
-        for map in ["", "0 1000 1", "0 100000 65536", "2000000001 0 1048576", "2000000000 0 1048575", "x y z"] {
+        for map in ["", "0 1000 1", "0 100000 65536", "2000000001 0 1048576", "2000000000 0 1048575", "x y z"]
+        {
             assert!(!covers(map), "{map}");
         }
     }

@@ -25,6 +25,9 @@ pub(crate) enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) reference: String,
+    /// The revision for which this was settled, if any: what the reference means to that revision for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) revision: Option<String>,
     /// What the reference was resolved to: a manifest or an index.
     pub(crate) digest: Digest,
     /// The manifest for this machine: the same, or one of the index.
@@ -50,13 +53,16 @@ impl Records {
     }
 
     /// References may be long and have any characters, so a file is named by the digest of its reference.
-    fn path(&self, reference: &str) -> PathBuf {
-        self.folder.join(format!("{}.json", Digest::of(reference.as_bytes()).short()))
+    fn path(&self, reference: &str, revision: Option<&str>) -> PathBuf {
+        // Neither can have a zero byte.
+        let name = [reference, revision.unwrap_or_default()].join("\0");
+        self.folder.join(format!("{}.json", Digest::of(name.as_bytes()).short()))
     }
 
-    pub(crate) fn get(&self, reference: &str) -> Option<Record> {
-        let record: Record = serde_json::from_slice(&fs::read(self.path(reference)).ok()?).ok()?;
-        (record.reference == reference).then_some(record)
+    pub(crate) fn get(&self, reference: &str, revision: Option<&str>) -> Option<Record> {
+        let path = self.path(reference, revision);
+        let record: Record = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        (record.reference == reference && record.revision.as_deref() == revision).then_some(record)
     }
 
     pub(crate) fn put(&self, record: &Record) -> io::Result<()> {
@@ -66,7 +72,7 @@ impl Records {
             let mut file = fs::File::create_new(&temporary)?;
             file.write_all(&text)?;
             file.sync_all()?;
-            fs::rename(&temporary, self.path(&record.reference))?;
+            fs::rename(&temporary, self.path(&record.reference, record.revision.as_deref()))?;
             fs::File::open(&self.folder)?.sync_all()
         };
         let written = write();
@@ -76,8 +82,8 @@ impl Records {
         written
     }
 
-    pub(crate) fn remove(&self, reference: &str) -> io::Result<()> {
-        fs::remove_file(self.path(reference))
+    pub(crate) fn remove(&self, record: &Record) -> io::Result<()> {
+        fs::remove_file(self.path(&record.reference, record.revision.as_deref()))
     }
 
     /// Every record, by reference.

@@ -37,7 +37,11 @@ impl Source {
             }
         }
         let parsed = reference.parse().map_err(|error| {
-            ImageError::because(crate::error::Kind::Invalid, format!("{reference:?} is not an image reference"), error)
+            ImageError::because(
+                crate::error::Kind::Invalid,
+                format!("{reference:?} is not an image reference"),
+                error,
+            )
         });
         parsed.map(Self::Registry)
     }
@@ -64,7 +68,9 @@ fn absolute(path: &str) -> Result<PathBuf, ImageError> {
     if path.starts_with('/') {
         Ok(PathBuf::from(path))
     } else {
-        Err(ImageError::invalid(format!("an image in a file needs an absolute path, and {path:?} is not one")))
+        Err(ImageError::invalid(format!(
+            "an image in a file needs an absolute path, and {path:?} is not one"
+        )))
     }
 }
 
@@ -77,7 +83,10 @@ mod tests {
     fn files_and_registries() {
         assert_eq!(Source::parse("oci-archive:/a/b.tar").unwrap(), Source::Archive("/a/b.tar".into()));
         assert_eq!(Source::parse("docker-archive:/a").unwrap(), Source::Archive("/a".into()));
-        let layout = |folder: &str, name: Option<&str>| Source::Layout { folder: folder.into(), name: name.map(Into::into) };
+        let layout = |folder: &str, name: Option<&str>| Source::Layout {
+            folder: folder.into(),
+            name: name.map(Into::into),
+        };
         assert_eq!(Source::parse("oci:/nowhere").unwrap(), layout("/nowhere", None));
         assert_eq!(Source::parse("oci:/nowhere:v1").unwrap(), layout("/nowhere", Some("v1")));
         assert_eq!(Source::parse("oci:/no:where/x").unwrap(), layout("/no:where/x", None));

@@ -51,7 +51,13 @@ pub(crate) fn pull(
         .enable_all()
         .build()
         .map_err(|error| ImageError::because(Kind::Io, "cannot speak to registries", error))?;
-    let pull = Pull { client: client(reference)?, auth: credentials::find(reference.registry()), reference, blobs, progress };
+    let pull = Pull {
+        client: client(reference)?,
+        auth: credentials::find(reference.registry()),
+        reference,
+        blobs,
+        progress,
+    };
     runtime.block_on(pull.run())
 }
 
@@ -68,7 +74,8 @@ fn client(reference: &RegistryReference) -> Result<Client, ImageError> {
         user_agent: concat!("vestibule/", env!("CARGO_PKG_VERSION")),
         ..ClientConfig::default()
     };
-    Client::try_from(config).map_err(|error| ImageError::because(Kind::Io, "cannot speak to registries", error))
+    Client::try_from(config)
+        .map_err(|error| ImageError::because(Kind::Io, "cannot speak to registries", error))
 }
 
 /// A registry on this machine may speak without TLS, as for Docker.
@@ -128,7 +135,8 @@ impl Pull<'_> {
                 return Err(ImageError::refused(format!("{digest} has {size} bytes, more than {limit}")));
             }
         }
-        let mut missing: Vec<&Descriptor> = std::iter::once(&manifest.config).chain(&manifest.layers).collect();
+        let mut missing: Vec<&Descriptor> =
+            std::iter::once(&manifest.config).chain(&manifest.layers).collect();
         missing.sort_by_key(|descriptor| descriptor.digest);
         missing.dedup_by_key(|descriptor| descriptor.digest);
         missing.retain(|descriptor| !self.blobs.has(&descriptor.digest));
@@ -162,14 +170,19 @@ impl Pull<'_> {
     async fn blob_once(&self, descriptor: &Descriptor, count: &dyn Fn(u64)) -> Result<(), ImageError> {
         let io = |error| ImageError::because(Kind::Io, format!("cannot store {}", descriptor.digest), error);
         let digest = descriptor.digest.to_string();
-        let mut stream =
-            self.client.pull_blob_stream(self.reference, &*digest).await.map_err(|error| self.failed(error))?;
+        let mut stream = self
+            .client
+            .pull_blob_stream(self.reference, &*digest)
+            .await
+            .map_err(|error| self.failed(error))?;
         let mut writer = self.blobs.writer().map_err(io)?;
         let received = async {
             while let Some(part) = stream.next().await {
                 let part = part.map_err(|error| broken_off(&descriptor.digest, error))?;
                 if writer.size() + part.len() as u64 > descriptor.size {
-                    return Err(ImageError::refused(format!("{digest} has more bytes than its manifest says")));
+                    return Err(ImageError::refused(format!(
+                        "{digest} has more bytes than its manifest says"
+                    )));
                 }
                 writer.write_all(&part).map_err(io)?;
                 count(part.len() as u64);
@@ -208,7 +221,9 @@ impl Pull<'_> {
             Kind::NotFound => ImageError::because(kind, format!("Image '{reference}' not found."), error),
             Kind::Denied => ImageError::because(
                 kind,
-                format!("Permission to read the image '{reference}' was denied: log in with docker login, or check its name"),
+                format!(
+                    "Permission to read the image '{reference}' was denied: log in with docker login, or check its name"
+                ),
                 error,
             ),
             _ => ImageError::because(kind, format!("cannot get '{reference}' from its registry"), error),

@@ -129,10 +129,21 @@ impl Images {
         fs::create_dir_all(&layers_dir)?;
         fs::create_dir_all(root.join("held"))?;
         // A container's root, who is nobody here, looks up its layers in it.
-        fs::set_permissions(&layers_dir, fs::Permissions::from_mode(0o755))?;
+        fs::create_dir_all(layers_dir.join(Self::MOUNT_POINT))?;
+        for folder in [&layers_dir, &layers_dir.join(Self::MOUNT_POINT)] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+        }
         let (blobs, records) = (Blobs::open(&root)?, Records::open(&root)?);
         let (busy, held) = (Mutex::default(), Mutex::default());
         Ok(Self { root, ownership, layers_dir, blobs, records, busy, held })
+    }
+
+    /// Name of an empty folder in [`Images::layers_dir`] that whoever runs an image may mount on, in a view of its own.
+    pub const MOUNT_POINT: &str = "mnt";
+
+    /// Where unpacked layers are.
+    pub fn layers_dir(&self) -> &Path {
+        &self.layers_dir
     }
 
     /// Whom the files of its layers belong to.
@@ -147,6 +158,28 @@ impl Images {
         freshness: Freshness,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Image, ImageError> {
+        self.resolve_as(None, reference, freshness, progress)
+    }
+
+    /// The same for a revision, which keeps the image that it got at first: a tag that moves later, for another
+    /// revision, does not move it, not even after a restart. [`Freshness::Newest`] settles it anew.
+    pub fn resolve_for(
+        &self,
+        revision: &str,
+        reference: &str,
+        freshness: Freshness,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Image, ImageError> {
+        self.resolve_as(Some(revision), reference, freshness, progress)
+    }
+
+    fn resolve_as(
+        &self,
+        revision: Option<&str>,
+        reference: &str,
+        freshness: Freshness,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Image, ImageError> {
         let source = Source::parse(reference)?;
         let key = match &source {
             Source::Registry(parsed) => parsed.whole(),
@@ -155,19 +188,25 @@ impl Images {
         let turn = lock(&self.busy).entry(key.clone()).or_default().clone();
         let _turn = lock(&turn);
         let _adding = self.guard(FlockOperation::LockShared)?;
-        let found = match self.find(&source, &key, freshness, progress) {
-            // A store of which a part was lost is no reason to give up if the part can be had again.
-            Ok(found) => self.assemble(&key, found, progress),
-            Err(error) => Err(error),
+        let settled =
+            self.records.get(&key, revision).filter(|_| revision.is_some() && freshness == Freshness::Stored);
+        let found = match settled {
+            Some(record) => Ok(record.found()),
+            None => self.find(&source, &key, freshness, progress),
         };
-        match found {
+        let image = match found.and_then(|found| Ok((found, self.assemble(&key, found, progress)?))) {
+            // A store of which a part was lost is no reason to give up if the part can be had again.
             Err(error) if error.kind == Kind::Io && freshness == Freshness::Stored => {
                 tracing::info!(reference = key, error = error.chain(), "the stored image is not whole");
                 let found = self.find(&source, &key, Freshness::Newest, progress)?;
-                self.assemble(&key, found, progress)
+                (found, self.assemble(&key, found, progress)?)
             }
-            other => other,
+            other => other?,
+        };
+        if revision.is_some() {
+            self.note(&key, revision, image.0, Origin::Registry)?;
         }
+        Ok(image.1)
     }
 
     fn guard(&self, operation: FlockOperation) -> Result<File, ImageError> {
@@ -190,16 +229,18 @@ impl Images {
         match source {
             Source::Registry(reference) => self.find_in_registry(reference, key, freshness, progress),
             local => {
-                let stored = self.records.get(key).filter(|_| freshness == Freshness::Stored);
+                let stored = self.records.get(key, None).filter(|_| freshness == Freshness::Stored);
                 if let Some(record) = stored {
                     return Ok(record.found());
                 }
                 let images = self.read_local(local, key)?;
                 let [image] = &images[..] else {
                     let count = images.len();
-                    return Err(ImageError::invalid(format!("'{key}' holds {count} images, and one is needed")));
+                    return Err(ImageError::invalid(format!(
+                        "'{key}' holds {count} images, and one is needed"
+                    )));
                 };
-                self.note(key, image.found, Origin::Loaded)
+                self.note(key, None, image.found, Origin::Loaded)
             }
         }
     }
@@ -211,7 +252,7 @@ impl Images {
         freshness: Freshness,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Found, ImageError> {
-        let stored = self.records.get(key);
+        let stored = self.records.get(key, None);
         if let Some(record) = &stored {
             let settled = reference.digest().is_some() || record.origin == Origin::Loaded;
             if settled || freshness == Freshness::Stored {
@@ -219,7 +260,7 @@ impl Images {
             }
         }
         match (registry::pull(reference, &self.blobs, progress), stored) {
-            (Ok(found), _) => self.note(key, found, Origin::Registry),
+            (Ok(found), _) => self.note(key, None, found, Origin::Registry),
             (Err(error), Some(record)) if error.kind == Kind::Unreachable => {
                 tracing::warn!(reference = key, error = error.chain(), "using the image that was got before");
                 Ok(record.found())
@@ -239,9 +280,16 @@ impl Images {
         }
     }
 
-    fn note(&self, reference: &str, found: Found, origin: Origin) -> Result<Found, ImageError> {
+    fn note(
+        &self,
+        reference: &str,
+        revision: Option<&str>,
+        found: Found,
+        origin: Origin,
+    ) -> Result<Found, ImageError> {
         let record = Record {
             reference: reference.to_owned(),
+            revision: revision.map(str::to_owned),
             digest: found.digest,
             manifest: found.manifest,
             size: found.size,
@@ -261,7 +309,8 @@ impl Images {
     ) -> Result<Image, ImageError> {
         // Held before anything is looked at, so that nothing can be pruned in between.
         let held = self.hold(&found.manifest).map_err(|error| ImageError::io(&self.root, error))?;
-        let Parsed::Manifest(manifest) = manifest::parse(&self.blobs.read(&found.manifest, MAX_MANIFEST)?)? else {
+        let Parsed::Manifest(manifest) = manifest::parse(&self.blobs.read(&found.manifest, MAX_MANIFEST)?)?
+        else {
             return Err(ImageError::invalid(format!("the manifest of '{reference}' is an index")));
         };
         let bytes = self.blobs.read(&manifest.config.digest, MAX_CONFIG)?;
@@ -319,7 +368,10 @@ impl Images {
         let _adding = self.guard(FlockOperation::LockShared)?;
         let images = self.read_local(source, &shown)?;
         if name.is_some() && images.len() > 1 {
-            return Err(ImageError::invalid(format!("'{shown}' holds {} images, too many for one name", images.len())));
+            return Err(ImageError::invalid(format!(
+                "'{shown}' holds {} images, too many for one name",
+                images.len()
+            )));
         }
         let mut loaded = Vec::new();
         for image in &images {
@@ -327,30 +379,37 @@ impl Images {
                 let Source::Registry(reference) = Source::parse(name)? else {
                     return Err(ImageError::invalid(format!("{name:?} cannot be the name of an image")));
                 };
-                self.note(&reference.whole(), image.found, Origin::Loaded)?;
+                self.note(&reference.whole(), None, image.found, Origin::Loaded)?;
                 loaded.push(reference.whole());
             }
         }
         if loaded.is_empty() {
-            return Err(ImageError::invalid(format!("'{shown}' gives its image no name, so one must be given")));
+            return Err(ImageError::invalid(format!(
+                "'{shown}' gives its image no name, so one must be given"
+            )));
         }
         Ok(loaded)
     }
 
     /// The images of the store, by reference.
     pub fn list(&self) -> io::Result<Vec<Listed>> {
-        let listed = |record: Record| Listed {
-            in_use: self.is_held(&record.manifest),
-            reference: record.reference,
-            digest: record.digest,
-            size: record.size,
-            created: record.created,
-            loaded: record.origin == Origin::Loaded,
-        };
-        Ok(self.records.all()?.into_iter().map(listed).collect())
+        let records = self.records.all()?.into_iter().filter(|record| record.revision.is_none());
+        Ok(records.map(|record| self.listed(&record)).collect())
     }
 
-    /// Throws away images that nobody holds and `keep` does not want, and what belongs to no image.
+    fn listed(&self, record: &Record) -> Listed {
+        Listed {
+            in_use: self.is_held(&record.manifest),
+            reference: record.reference.clone(),
+            digest: record.digest,
+            size: record.size,
+            created: record.created.clone(),
+            loaded: record.origin == Origin::Loaded,
+        }
+    }
+
+    /// Throws away images that nobody holds and `keep` does not want, and what belongs to no image. `keep` is asked
+    /// once for every image of [`Images::list`], and once more for every revision that settled on one.
     ///
     /// Waits until no process adds anything.
     pub fn prune(&self, keep: &dyn Fn(&Listed) -> bool) -> Result<Pruned, ImageError> {
@@ -360,10 +419,13 @@ impl Images {
 
     fn prune_alone(&self, keep: &dyn Fn(&Listed) -> bool) -> io::Result<Pruned> {
         let mut pruned = Pruned::default();
-        for image in self.list()? {
+        for record in self.records.all()? {
+            let image = self.listed(&record);
             if !image.in_use && !keep(&image) {
-                self.records.remove(&image.reference)?;
-                pruned.images.push(image.reference);
+                self.records.remove(&record)?;
+                if record.revision.is_none() {
+                    pruned.images.push(image.reference);
+                }
             }
         }
         let mut blobs: BTreeSet<Digest> = BTreeSet::new();
@@ -403,7 +465,7 @@ impl Images {
             let path = folder?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let half = name.starts_with(".new-");
-            if used.contains(name) {
+            if used.contains(name) || name == Self::MOUNT_POINT {
                 continue;
             }
             // Out of the way first: half of a layer must not have the name of a whole one.

@@ -37,13 +37,16 @@ fn top_file(folder: &Path, layers: &[String], name: &str) -> String {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             openat(at.as_fd(), name, flags, Mode::empty())
         };
-        let Ok(root) = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+        let Ok(root) =
+            openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        else {
             continue;
         };
         let Ok(etc) = at(&root, "etc") else { continue };
         match at(&etc, name) {
             Ok(file) => {
-                let plain = fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+                let plain = fstat(&file)
+                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
                 let mut text = Vec::new();
                 if plain && File::from(file).take(MAX_ACCOUNTS).read_to_end(&mut text).is_ok() {
                     return String::from_utf8_lossy(&text).into_owned();
@@ -65,7 +68,8 @@ fn resolve(wanted: &str, passwd: &str, group: &str) -> Result<User, ImageError> 
     };
     let user = if user.is_empty() { "0" } else { user };
     let number: Option<u32> = user.parse().ok();
-    let accounts = || passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|fields| fields.len() >= 6);
+    let accounts =
+        || passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|fields| fields.len() >= 6);
     let account = accounts().find(|fields| match number {
         Some(uid) => fields[2].parse() == Ok(uid),
         None => fields[0] == user,
@@ -75,7 +79,8 @@ fn resolve(wanted: &str, passwd: &str, group: &str) -> Result<User, ImageError> 
         (Some(fields), None) => parse(fields[2], wanted)?,
         (None, None) => return Err(ImageError::invalid(format!("the image has no user {user:?}"))),
     };
-    let groups = || group.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|fields| fields.len() >= 4);
+    let groups =
+        || group.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|fields| fields.len() >= 4);
     let gid = match (wanted_group, &account) {
         (Some(name), _) => match name.parse() {
             Ok(gid) => gid,
@@ -88,7 +93,8 @@ fn resolve(wanted: &str, passwd: &str, group: &str) -> Result<User, ImageError> 
         (None, None) => 0,
     };
     let name = account.as_ref().map(|fields| fields[0]);
-    let member = |fields: &Vec<&str>| name.is_some_and(|name| fields[3].split(',').any(|member| member == name));
+    let member =
+        |fields: &Vec<&str>| name.is_some_and(|name| fields[3].split(',').any(|member| member == name));
     // A group that was asked for is the only one.
     let more = groups().filter(|fields| wanted_group.is_none() && member(fields));
     let more = more.filter_map(|fields| fields[2].parse().ok()).filter(|id| *id != gid && *id < COUNT);
@@ -107,12 +113,18 @@ fn parse(number: &str, wanted: &str) -> Result<u32, ImageError> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\njunk\napp:x:1000:100::/srv/app:/bin/false\nodd:x:no:1::/:/\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\njunk\napp:x:1000:100::/srv/app:/bin/false\nodd:x:no:1::/:/\n";
     const GROUP: &str = "root:x:0:\nusers:x:100:\nextra:x:7:app,root\nbad:x:y:app\n";
 
     #[test]
     fn names_numbers_and_groups() {
-        let user = |uid, gid, groups: &[u32], home: &str| User { uid, gid, groups: groups.into(), home: home.into() };
+        let user = |uid, gid, groups: &[u32], home: &str| User {
+            uid,
+            gid,
+            groups: groups.into(),
+            home: home.into(),
+        };
         for (wanted, expected) in [
             ("", user(0, 0, &[7], "/root")),
             ("root", user(0, 0, &[7], "/root")),

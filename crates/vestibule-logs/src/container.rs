@@ -35,12 +35,19 @@ impl Stream {
     }
 }
 
-/// One stream of one instance of a revision. Make it once an instance, use it for every line.
+/// Which monitored resource a log is about.
+struct ResourceOf<'a> {
+    project: &'a str,
+    kind: &'static str,
+}
+
+/// One stream of one container. Make it once an instance, use it for every line.
 #[derive(Debug, Clone)]
 pub struct ContainerLog {
     /// `logName` and `resource`, formatted.
     prepared: Vec<u8>,
-    instance: String,
+    /// Labels of every entry.
+    labels: Vec<(&'static str, String)>,
     times: TimeWriter,
 }
 
@@ -54,20 +61,44 @@ impl ContainerLog {
         instance: &str,
         stream: Stream,
     ) -> ContainerLog {
+        let resource = ResourceOf { project, kind: "cloud_run_revision" };
+        let labels = [
+            ("project_id", project),
+            ("location", location),
+            ("service_name", service),
+            ("configuration_name", service),
+            ("revision_name", revision),
+        ];
+        ContainerLog::of(resource, &labels, stream).with_label("instanceId", instance)
+    }
+
+    /// The log of a task of `job`. Which execution and task it is goes into labels: [`ContainerLog::with_label`].
+    pub fn of_job(project: &str, location: &str, job: &str, stream: Stream) -> ContainerLog {
+        let resource = ResourceOf { project, kind: "cloud_run_job" };
+        let labels = [("project_id", project), ("location", location), ("job_name", job)];
+        ContainerLog::of(resource, &labels, stream)
+    }
+
+    fn of(resource: ResourceOf<'_>, labels: &[(&str, &str)], stream: Stream) -> ContainerLog {
+        let ResourceOf { project, kind } = resource;
         let prepared = json::members(|entry| {
             entry.str("logName", &format!("projects/{project}/logs/{}", stream.log_id()));
             entry.object("resource", |resource| {
-                resource.str("type", "cloud_run_revision");
-                resource.object("labels", |labels| {
-                    labels.str("project_id", project);
-                    labels.str("location", location);
-                    labels.str("service_name", service);
-                    labels.str("configuration_name", service);
-                    labels.str("revision_name", revision);
+                resource.str("type", kind);
+                resource.object("labels", |out| {
+                    for (name, value) in labels {
+                        out.str(name, value);
+                    }
                 });
             });
         });
-        ContainerLog { prepared, instance: instance.to_owned(), times: TimeWriter::new() }
+        ContainerLog { prepared, labels: Vec::new(), times: TimeWriter::new() }
+    }
+
+    /// The same with a label on every entry.
+    pub fn with_label(mut self, name: &'static str, value: impl Into<String>) -> ContainerLog {
+        self.labels.push((name, value.into()));
+        self
     }
 
     /// Appends the entry of one line to `out`, without a newline. Returns `false` and appends nothing for a line that
@@ -98,7 +129,13 @@ impl ContainerLog {
         value.push(b'"');
         self.times.micros(value, now);
         value.push(b'"');
-        entry.object("labels", |labels| labels.str("instanceId", &self.instance));
+        if !self.labels.is_empty() {
+            entry.object("labels", |labels| {
+                for (name, value) in &self.labels {
+                    labels.str(name, value);
+                }
+            });
+        }
         entry
     }
 
@@ -124,7 +161,9 @@ impl ContainerLog {
         let mut lifted = lift(&mut map);
         let labels = lifted.entry("labels").or_insert_with(|| Value::Object(Map::new()));
         if let Some(labels) = labels.as_object_mut() {
-            labels.insert("instanceId".into(), Value::String(self.instance.clone()));
+            for (name, value) in &self.labels {
+                labels.insert((*name).to_owned(), Value::String(value.clone()));
+            }
         }
         match only_message(&mut map) {
             Some(text) => lifted.insert("textPayload".into(), Value::String(text)),

@@ -113,10 +113,15 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     shifted(time, offset)
 }
 
-/// Parses what filters accept beyond RFC 3339: a date alone, minutes without seconds, and no zone, which means UTC.
+/// Parses what filters accept beyond RFC 3339: ISO 8601's date alone, minutes without seconds, offset without a colon
+/// (Google's Python client writes `+0000`), and no zone, which means UTC.
 pub fn parse_lenient(text: &str) -> Option<Timestamp> {
     let (time, rest) = parse_local(text.as_bytes(), false)?;
-    let offset = if rest.is_empty() { 0 } else { parse_offset(rest)? };
+    let offset = match rest {
+        [] => 0,
+        [sign @ (b'+' | b'-'), h1, h2, m1, m2] => parse_offset(&[*sign, *h1, *h2, b':', *m1, *m2])?,
+        other => parse_offset(other)?,
+    };
     shifted(time, offset)
 }
 
@@ -323,7 +328,12 @@ mod tests {
         assert_eq!(parsed("2026-01-01").as_deref(), Some("2026-01-01T00:00:00Z"));
         assert_eq!(parsed("2026-01-01T10:30").as_deref(), Some("2026-01-01T10:30:00Z"));
         assert_eq!(parsed("2026-01-01T10:30:01.5").as_deref(), Some("2026-01-01T10:30:01.5Z"));
-        assert_eq!(parsed("yesterday"), None);
+        assert_eq!(parsed("2026-01-01T01:30:00.5+0130").as_deref(), Some("2026-01-01T00:00:00.5Z"));
+        for bad in
+            ["yesterday", "2026-01-01T00:00:00+01", "2026-01-01T00:00:00+2400", "2026-01-01T00:00:00+01300"]
+        {
+            assert_eq!(parsed(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 #![allow(clippy::print_stdout)]
-//! A proxy in front of one backend, for measurements: `forward BACKEND [WORKERS]`.
+//! A proxy in front of one backend, for measurements: `forward BACKEND [WORKERS [PEM]]`.
 //!
 //! Prints where it listens. Every request is logged, into a temporary directory that goes when the program is ended
 //! by closing its standard input.
@@ -15,6 +15,7 @@ use vestibule_logs::{LogLimits, LogStore};
 use vestibule_proxy::snapshot::{
     Backend, BackendService, DEFAULT_KEEP_ALIVE, Listener, LogConfig, Routes, Snapshot,
 };
+use vestibule_proxy::tls::{Certificate, Tls};
 use vestibule_proxy::{Dependencies, Proxy, ProxyConfig};
 use vestibule_run::{Program, Runtime, RuntimeConfig};
 use vestibule_urlmap::UrlMap;
@@ -25,15 +26,16 @@ const PORT: u16 = 8080;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let backend: SocketAddr = args.next().ok_or("usage: forward BACKEND [WORKERS]")?.parse()?;
+    let backend: SocketAddr = args.next().ok_or("usage: forward BACKEND [WORKERS [PEM]]")?.parse()?;
     let workers = args.next().map_or(Ok(1), |count| count.parse())?;
+    let tls = args.next().map(|pem| tls(&pem)).transpose()?;
     let dir = tempfile::tempdir()?;
     let vpc = Vpc::new(Loopback::claim()?);
     let logs = LogStore::open(&dir.path().join("logs"), LogLimits::default())?;
     let runtime = runtime(dir.path().to_owned(), &logs)?;
     let dependencies = Dependencies { vpc: vpc.clone(), run: runtime.front(), logs: logs.sink() };
     let proxy = Proxy::start(ProxyConfig { workers, ..ProxyConfig::default() }, dependencies)?;
-    let listener = listener(backend)?;
+    let listener = Listener { tls, ..listener(backend)? };
     let network = listener.network.clone();
     let applied =
         proxy.apply(Snapshot { generation: 1, listeners: vec![Arc::new(listener)], fronts: Vec::new() });
@@ -45,6 +47,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// HTTPS with the chain and the key that one file holds.
+fn tls(pem: &str) -> Result<Arc<Tls>, Box<dyn std::error::Error>> {
+    let text = std::fs::read_to_string(pem)?;
+    let certificate = Certificate::from_pem(&text, &text, Vec::new())?;
+    Ok(Arc::new(Tls::new(vec![certificate])?))
+}
+
 /// A runtime without services.
 fn runtime(dir: PathBuf, logs: &LogStore) -> Result<Runtime, Box<dyn std::error::Error>> {
     let nothing = || Program { path: PathBuf::from("/nonexistent"), args: Vec::new() };
@@ -52,6 +61,7 @@ fn runtime(dir: PathBuf, logs: &LogStore) -> Result<Runtime, Box<dyn std::error:
         verifier: Issuer::open(&dir.join("iam"))?.verifier(),
         logs: logs.sink(),
         metadata: None,
+        secrets: None,
         containers: None,
     };
     Ok(Runtime::start(RuntimeConfig::new(dir.join("run"), nothing(), nothing()), dependencies)?)
@@ -73,7 +83,7 @@ fn listener(backend: SocketAddr) -> Result<Listener, Box<dyn std::error::Error>>
         region: "us-central1".into(),
         project: "p".into(),
         project_number: "123456789012".into(),
-        global_access: false,
+        clients: None,
         forwarding_rule: "fr".into(),
         target_proxy: "tp".into(),
         url_map_name: "um".into(),

@@ -67,6 +67,9 @@ async fn accept_all(worker: &Rc<Worker>, slot: &Rc<Slot>, listener: &TcpListener
 }
 
 fn take(worker: &Rc<Worker>, slot: &Rc<Slot>, stream: TcpStream, remote: std::net::SocketAddr) {
+    if !worker.lets_in(&slot.site(), remote) {
+        return;
+    }
     let admission = worker.admit();
     let (worker, slot) = (worker.clone(), slot.clone());
     spawn_local(async move {

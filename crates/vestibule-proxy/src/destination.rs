@@ -87,6 +87,7 @@ fn admit(
         authorization: turn.request.first(Name::Authorization),
         serverless_authorization: turn.request.first(Name::XServerlessAuthorization),
         path: std::str::from_utf8(&asked).unwrap_or_default(),
+        cookies: turn.request.first(Name::Cookie),
     };
     let answer = turn.worker.run.admit(&ask);
     let trace = Trace::of(&turn.request);
@@ -94,7 +95,7 @@ fn admit(
         Ok(admitted) => Some(admitted.log_head.clone()),
         Err(refusal) => refusal.service.as_ref().map(|service| Arc::new(EntryHead::new(&service.key, ""))),
     };
-    turn.record.run = head.map(|head| RunRecord { head, instance: None, trace });
+    turn.record.run = head.map(|head| RunRecord { head, instance: None, cookie: None, trace });
     match answer {
         Ok(admitted) if admitted.revision.protocol == Protocol::H2c => Err(NoDestination::Protocol),
         Ok(admitted) => Ok(admitted),

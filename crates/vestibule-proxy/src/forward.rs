@@ -154,6 +154,7 @@ impl<'f, 'a> Forward<'f, 'a> {
                 };
                 if let Some(run) = &mut self.turn.record.run {
                     run.instance = Some(lease.instance_id.clone());
+                    run.cookie = admitted.affinity_cookie(&lease);
                 }
                 Ok((lease.address, Some(lease)))
             }
@@ -255,7 +256,8 @@ impl<'f, 'a> Forward<'f, 'a> {
         }
         let framing = view.framing(turn.request.method());
         let variables = RequestVariables { peer: turn.peer, request: turn.request, server: self.plan.server };
-        let shape = response_head::Shape { framing, close, via: self.plan.balancer.is_some() };
+        let cookie = turn.record.run.as_ref().and_then(|run| run.cookie.as_deref());
+        let shape = response_head::Shape { framing, close, via: self.plan.balancer.is_some(), cookie };
         turn.out.clear();
         response_head::write(turn.out, &view, &shape, &turn.worker.dates, self.plan.decision, &variables);
         framing

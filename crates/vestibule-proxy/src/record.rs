@@ -43,6 +43,8 @@ pub(crate) struct Record {
 pub(crate) struct RunRecord {
     pub(crate) head: Arc<EntryHead>,
     pub(crate) instance: Option<Arc<str>>,
+    /// Goes with the response, so that the client comes back to this instance.
+    pub(crate) cookie: Option<String>,
     pub(crate) trace: Trace,
 }
 

@@ -10,19 +10,21 @@ use crate::headers::{self, List};
 use crate::turn::RequestVariables;
 
 /// What of a response does not come from its fields.
-pub(crate) struct Shape {
+pub(crate) struct Shape<'a> {
     pub(crate) framing: Framing,
     /// The connection ends after it.
     pub(crate) close: bool,
     /// A load balancer passes it on.
     pub(crate) via: bool,
+    /// A cookie that the client is to have.
+    pub(crate) cookie: Option<&'a str>,
 }
 
 /// Appends the head.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     response: &Response<'_>,
-    shape: &Shape,
+    shape: &Shape<'_>,
     dates: &Dates,
     decision: Option<&ForwardDecision<'_>>,
     variables: &RequestVariables<'_>,
@@ -47,6 +49,11 @@ pub(crate) fn write(
     }
     if shape.via {
         headers::via(out);
+    }
+    if let Some(cookie) = shape.cookie {
+        out.extend_from_slice(b"set-cookie: ");
+        out.extend_from_slice(cookie.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     write_framing(out, response, shape.framing);
     if shape.close {

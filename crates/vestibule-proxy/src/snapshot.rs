@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vestibule_urlmap::{Mask, UrlMap};
-use vestibule_vpc::NetworkId;
+use vestibule_vpc::{Addresses, NetworkId};
 
 use crate::tls::Tls;
 
@@ -34,8 +34,9 @@ pub struct Listener {
     pub project: Arc<str>,
     /// The project's number, for log entries.
     pub project_number: Arc<str>,
-    /// `allowGlobalAccess`: clients of other regions may connect.
-    pub global_access: bool,
+    /// Private addresses of the clients that may connect: those of the rule's region. `None` (`allowGlobalAccess`): all.
+    /// A client that has no private address, which stands outside the network, is not asked.
+    pub clients: Option<Arc<Addresses>>,
     pub forwarding_rule: Arc<str>,
     pub target_proxy: Arc<str>,
     pub url_map_name: Arc<str>,

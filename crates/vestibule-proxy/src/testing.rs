@@ -24,7 +24,7 @@ pub(crate) fn listener(ip: &str, port: u16) -> Arc<Listener> {
         region: "us-central1".into(),
         project: "p".into(),
         project_number: "123456789012".into(),
-        global_access: false,
+        clients: None,
         forwarding_rule: "fr".into(),
         target_proxy: "tp".into(),
         url_map_name: "um".into(),

@@ -19,9 +19,9 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Makes a new connection.
+    /// Makes a new connection. An instance may be in a network of its own.
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Upstream> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = vestibule_run::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Upstream { address, link: Link::new(stream) })
     }

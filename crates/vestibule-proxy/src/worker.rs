@@ -222,6 +222,16 @@ impl Worker {
         }
     }
 
+    /// Whether a client may connect: one of another region only with `allowGlobalAccess`.
+    pub(crate) fn lets_in(&self, site: &Site, remote: SocketAddr) -> bool {
+        let Site::Balancer(balancer) = site else { return true };
+        let Some(clients) = &balancer.listener.clients else { return true };
+        match self.private_peer(site, remote).ip() {
+            IpAddr::V4(ip) => ip.is_loopback() || clients.contains(ip),
+            IpAddr::V6(_) => true,
+        }
+    }
+
     /// Where this process reaches a private address; `None` if it cannot.
     pub(crate) fn locate(&self, network: &NetworkId, endpoint: SocketAddr) -> Option<SocketAddr> {
         let IpAddr::V4(ip) = endpoint.ip() else { return Some(endpoint) };

@@ -29,6 +29,8 @@ pub struct ReadyInstance {
     /// Rises with every start, so it also orders by age.
     pub number: u64,
     pub in_flight: u32,
+    /// It is alive and takes no new requests for now, as its readiness probe fails.
+    pub resting: bool,
     /// When its last request ended, or when it became ready if it had none.
     pub last_used: Instant,
 }
@@ -99,7 +101,8 @@ fn missing(seen: &Observation) -> u32 {
 /// Instances that what waits needs beyond those that are starting and slots that are free.
 fn for_queue(seen: &Observation) -> u32 {
     let each = seen.limits.concurrency.max(1);
-    let free: u32 = seen.ready.iter().map(|instance| each.saturating_sub(instance.in_flight)).sum();
+    let taking = seen.ready.iter().filter(|instance| !instance.resting);
+    let free: u32 = taking.map(|instance| each.saturating_sub(instance.in_flight)).sum();
     let coming = seen.starting.saturating_mul(each).saturating_add(free);
     seen.queued.saturating_sub(coming).div_ceil(each)
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use vestibule_iam::Verifier;
 use vestibule_logs::LogSink;
 
-use crate::desired::{Revision, Service};
-use crate::driver::Driver;
+use crate::desired::SecretRef;
+use crate::driver::{Driver, Owner};
 
 /// How long an instance without a request is kept. Cloud Run keeps it for up to 15 minutes.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -62,6 +62,15 @@ pub struct Dependencies {
     pub metadata: Option<Arc<dyn MetadataSource>>,
     /// Runs images. `None`: a revision whose image is not built in fails.
     pub containers: Option<Arc<dyn Driver>>,
+    /// `None`: what refers to a secret fails.
+    pub secrets: Option<Arc<dyn SecretSource>>,
+}
+
+/// Where the values of secrets come from.
+pub trait SecretSource: Send + Sync {
+    /// The payload of a version, read in the name of a service account. Must not block. The error is a sentence for the
+    /// revision's condition, such as `Secret projects/1/secrets/s/versions/latest was not found`.
+    fn read(&self, secret: &SecretRef, service_account: &str) -> Result<Vec<u8>, String>;
 }
 
 /// Where instances find their metadata server.
@@ -69,7 +78,7 @@ pub struct Dependencies {
 /// A metadata server tells callers apart by where they ask, so each instance may get an address of its own.
 pub trait MetadataSource: Send + Sync {
     /// `host:port` at which the instance is to ask. Called before it starts.
-    fn open(&self, instance_id: &str, service: &Service, revision: &Revision) -> Option<String>;
+    fn open(&self, instance_id: &str, owner: &Owner) -> Option<String>;
     /// The instance is gone.
     fn close(&self, instance_id: &str);
 }

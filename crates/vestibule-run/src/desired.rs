@@ -62,11 +62,12 @@ pub struct TrafficTarget {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Revision {
     pub name: Arc<str>,
-    pub image: String,
-    pub command: Vec<String>,
-    pub args: Vec<String>,
-    pub env: Vec<(String, String)>,
-    pub container_name: String,
+    /// The ingress container: the one that requests go to.
+    pub container: Container,
+    /// The other containers of each instance, in the order in which the template names them.
+    pub sidecars: Vec<Container>,
+    /// What containers may mount.
+    pub volumes: Vec<Volume>,
     /// Port the ingress container listens on, default 8080.
     pub port: u16,
     pub protocol: Protocol,
@@ -78,15 +79,33 @@ pub struct Revision {
     /// Request timeout, default 300 s: queue, start and answer together.
     pub timeout: Duration,
     pub service_account: String,
-    pub startup_probe: Probe,
-    /// Resource limits as written (`cpu`, `memory`).
-    pub limits: BTreeMap<String, String>,
+    /// `sessionAffinity`: a client's requests go to the instance that served it last, if that can be.
+    pub session_affinity: bool,
     /// An instance of it has become ready once, and the control plane knows: no instance is started to prove it,
     /// and nothing more is reported about it. `false` on a revision that was just created.
     pub proven: bool,
 }
 
 impl Revision {
+    /// A proven revision of one container with the defaults of Cloud Run.
+    pub fn new(name: &str, container: Container) -> Self {
+        Self {
+            name: name.into(),
+            container: Container { startup_probe: Some(Probe::default_tcp(8080)), ..container },
+            sidecars: Vec::new(),
+            volumes: Vec::new(),
+            port: 8080,
+            protocol: Protocol::Http1,
+            concurrency: 80,
+            min_instances: 0,
+            max_instances: 100,
+            timeout: Duration::from_secs(300),
+            service_account: String::new(),
+            session_affinity: false,
+            proven: true,
+        }
+    }
+
     /// Whether both describe the same program run the same way.
     ///
     /// What may change while instances run (`min_instances`, `max_instances`, `proven`: a service sets the first two
@@ -96,6 +115,106 @@ impl Revision {
             |revision: &Self| Self { min_instances: 0, max_instances: 0, proven: false, ..revision.clone() };
         unchanged(self) == unchanged(other)
     }
+
+    /// All containers, the ingress container first.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        std::iter::once(&self.container).chain(&self.sidecars)
+    }
+}
+
+/// One container of an instance, or of a task.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Container {
+    /// As log entries name it.
+    pub name: String,
+    pub image: String,
+    /// Replaces the image's entry point.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments.
+    pub args: Vec<String>,
+    /// `None`: the image's own.
+    pub working_dir: Option<String>,
+    pub env: Vec<(String, String)>,
+    /// Variables whose values are read from secrets when an instance starts.
+    pub secret_env: Vec<SecretEnv>,
+    /// Resource limits as written (`cpu`, `memory`).
+    pub limits: BTreeMap<String, String>,
+    pub mounts: Vec<Mount>,
+    /// `None`: it counts as started at once. The ingress container of a service always has one.
+    pub startup_probe: Option<Probe>,
+    pub liveness_probe: Option<Probe>,
+    pub readiness_probe: Option<Probe>,
+    /// Names of containers of the same instance that must have started before this one is started.
+    pub depends_on: Vec<String>,
+}
+
+impl Container {
+    /// A container of an image, with nothing else said.
+    pub fn new(name: &str, image: &str) -> Self {
+        Self { name: name.to_owned(), image: image.to_owned(), ..Self::default() }
+    }
+}
+
+/// A version of a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRef {
+    /// Id or number.
+    pub project: String,
+    pub secret: String,
+    /// A number, an alias, or `latest`: the newest when it is read.
+    pub version: String,
+}
+
+/// A variable whose value is a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretEnv {
+    pub name: String,
+    pub secret: SecretRef,
+    /// The field of the template that names the secret, for messages.
+    pub field: String,
+}
+
+/// Something that containers of an instance can mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    pub name: String,
+    pub source: VolumeSource,
+}
+
+/// What is in a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// `emptyDir`: empty at first, shared by the containers of one instance, in memory, gone with it.
+    Memory {
+        /// Bytes it may hold. `None`: no limit but the memory of the instance.
+        size_limit: Option<u64>,
+    },
+    /// `secret`: files whose contents are read when an instance starts.
+    Secret(Vec<SecretFile>),
+}
+
+/// A file of a secret volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Relative to the volume, without `..`.
+    pub path: String,
+    pub secret: SecretRef,
+    /// Permission bits, default 0444.
+    pub mode: u32,
+    /// The field of the template that names the secret, for messages.
+    pub field: String,
+}
+
+/// A volume in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The volume's name.
+    pub volume: String,
+    /// Absolute path in the container.
+    pub path: String,
+    pub read_only: bool,
+    /// Path within the volume; empty for its root.
+    pub sub_path: String,
 }
 
 /// What the ingress container speaks, told by the name of its port.
@@ -107,7 +226,7 @@ pub enum Protocol {
     H2c,
 }
 
-/// A startup probe: `startupProbe` of a container.
+/// A probe of a container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
     pub kind: ProbeKind,

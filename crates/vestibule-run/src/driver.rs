@@ -1,12 +1,13 @@
 //! What starts instances.
 //!
 //! A driver knows one way to run a program: as a process here, in a container there. It is told everything about one
-//! instance in an [`Order`], hands back a [`Started`] whose [`Handle`] can be signalled and waited for, and knows
-//! nothing of requests, probes or scaling. Ending an instance (ask, wait, force) is the same for all of them and is
-//! written once, in [`end`].
+//! container of an instance in an [`Order`], hands back a [`Started`] whose [`Handle`] can be signalled and waited for,
+//! and knows nothing of requests, probes or scaling. Ending a container (ask, wait, force) is the same for all of them
+//! and is written once, in [`end`].
 
 mod child;
 pub mod choice;
+pub mod container;
 mod image;
 mod leftovers;
 mod ports;
@@ -21,7 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::desired::{Revision, Service};
+use crate::desired::{Container, Revision, Service};
 
 /// A future that a driver returns.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -30,51 +31,176 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub const LABEL_INSTANCE: &str = "vestibule/instance";
 /// Label: `PROJECT/REGION/SERVICE`.
 pub const LABEL_SERVICE: &str = "vestibule/service";
+/// Label: name of the container.
+pub const LABEL_CONTAINER: &str = "vestibule/container";
 /// Label: name of the revision.
 pub const LABEL_REVISION: &str = "vestibule/revision";
 
 /// Names and values attached to an instance where the driver's platform can hold them.
 pub type Labels = BTreeMap<String, String>;
 
-/// One instance to start.
-#[derive(Debug, Clone)]
+/// One container to start.
+///
+/// Most instances have one. Those of several are started by one order each, with the same `instance_id`, one after the
+/// other as their dependencies allow; a driver gives them one network, in which they reach each other on loopback, and
+/// one copy of each volume. Each is signalled and waited for by itself.
+#[derive(Clone)]
 pub struct Order {
     pub instance_id: Arc<str>,
-    pub service: Arc<Service>,
-    pub revision: Arc<Revision>,
-    /// Everything but `PORT`, which the driver sets because it knows whether the instance has addresses of its own.
-    /// Later entries win.
+    pub owner: Owner,
+    pub container: Container,
+    /// The port at which the container is to listen for requests, for its variable `PORT`. A driver whose instances
+    /// have no addresses of their own tells it another. `None`: requests do not go to this container, and it is told
+    /// of no port.
+    pub port: Option<u16>,
+    /// Everything but `PORT`. Later entries win. Values may be secret.
     pub environment: Vec<(String, String)>,
+    pub mounts: Vec<Mounted>,
 }
 
 impl Order {
-    /// The labels of the instance.
+    /// The labels of the container.
     pub fn labels(&self) -> Labels {
-        let key = &self.service.key;
-        Labels::from([
-            (LABEL_INSTANCE.to_owned(), self.instance_id.to_string()),
-            (LABEL_SERVICE.to_owned(), format!("{}/{}/{}", key.project, key.region, key.name)),
-            (LABEL_REVISION.to_owned(), self.revision.name.to_string()),
-        ])
+        let mut labels = self.owner.labels();
+        labels.insert(LABEL_INSTANCE.to_owned(), self.instance_id.to_string());
+        labels.insert(LABEL_CONTAINER.to_owned(), self.container.name.clone());
+        labels
     }
 }
 
-/// An instance that was started. Whether it serves is for the startup probe to find out.
+// Not derived: values of variables must not get into a log.
+impl fmt::Debug for Order {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Order")
+            .field("instance_id", &self.instance_id)
+            .field("image", &self.container.image)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an instance is an instance of.
+#[derive(Debug, Clone)]
+pub enum Owner {
+    /// An instance of a service, which serves requests.
+    Revision { service: Arc<Service>, revision: Arc<Revision> },
+}
+
+impl Owner {
+    pub fn project(&self) -> &str {
+        match self {
+            Owner::Revision { service, .. } => &service.key.project,
+        }
+    }
+
+    pub fn region(&self) -> &str {
+        match self {
+            Owner::Revision { service, .. } => &service.key.region,
+        }
+    }
+
+    pub fn project_number(&self) -> &str {
+        match self {
+            Owner::Revision { service, .. } => &service.project_number,
+        }
+    }
+
+    /// In whose name it calls Google's APIs.
+    pub fn service_account(&self) -> &str {
+        match self {
+            Owner::Revision { revision, .. } => &revision.service_account,
+        }
+    }
+
+    /// Name of the revision: what was deployed once and never changes.
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Owner::Revision { revision, .. } => &revision.name,
+        }
+    }
+
+    /// Whether it ran before. If not, it is being deployed: that is when a tag of an image is looked up.
+    pub fn is_proven(&self) -> bool {
+        match self {
+            Owner::Revision { revision, .. } => revision.proven,
+        }
+    }
+
+    /// For messages: `revision 'svc-00001-abc'`.
+    pub fn describe(&self) -> String {
+        match self {
+            Owner::Revision { revision, .. } => format!("revision '{}'", revision.name),
+        }
+    }
+
+    fn labels(&self) -> Labels {
+        match self {
+            Owner::Revision { service, revision } => {
+                let key = &service.key;
+                Labels::from([
+                    (LABEL_SERVICE.to_owned(), format!("{}/{}/{}", key.project, key.region, key.name)),
+                    (LABEL_REVISION.to_owned(), revision.name.to_string()),
+                ])
+            }
+        }
+    }
+}
+
+/// A volume at a place in a container.
+#[derive(Debug, Clone)]
+pub struct Mounted {
+    /// The volume's name. Containers of one instance that mount the same volume share its contents.
+    pub volume: Arc<str>,
+    pub source: Contents,
+    /// Absolute path in the container.
+    pub path: String,
+    pub read_only: bool,
+    /// Path within the volume; empty for its root.
+    pub sub_path: String,
+}
+
+/// What is in a volume.
+#[derive(Debug, Clone)]
+pub enum Contents {
+    /// Nothing at first. Lies in memory, and holds so many bytes at most.
+    Memory { size_limit: Option<u64> },
+    /// These files, which cannot be changed.
+    Files(Arc<[File]>),
+}
+
+/// A file of a volume.
+#[derive(Clone)]
+pub struct File {
+    /// Relative to the volume, without `..`.
+    pub path: String,
+    /// May be secret.
+    pub data: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ({} bytes)", self.path, self.data.len())
+    }
+}
+
+/// A container that was started. Whether it serves is for the startup probe to find out.
 pub struct Started {
-    /// Where its ingress container will listen.
+    /// Where it will listen for requests. For a container that has no such port: the address at which it is reached,
+    /// with port 0.
     pub address: SocketAddr,
     pub output: Output,
     pub handle: Box<dyn Handle>,
 }
 
-/// Read ends of what the instance writes, where the driver can tell.
+/// Read ends of what the container writes, where the driver can tell.
 #[derive(Debug, Default)]
 pub struct Output {
     pub stdout: Option<OwnedFd>,
     pub stderr: Option<OwnedFd>,
 }
 
-/// A running instance.
+/// A running container.
 pub trait Handle: Send + Sync {
     /// Process id of its first process, if it has one on this machine.
     fn pid(&self) -> Option<u32>;
@@ -93,6 +219,13 @@ pub enum Exit {
     Code(i32),
     /// A signal ended it.
     Signal(i32),
+    /// It was ended because it used more memory than it may.
+    OutOfMemory {
+        /// Bytes it may use.
+        limit: u64,
+        /// Bytes it used.
+        used: u64,
+    },
     /// The driver cannot tell.
     Unknown,
 }
@@ -102,6 +235,13 @@ impl fmt::Display for Exit {
         match self {
             Exit::Code(code) => write!(out, "Container called exit({code})."),
             Exit::Signal(signal) => write!(out, "Container terminated on signal {signal}."),
+            Exit::OutOfMemory { limit, used } => write!(
+                out,
+                "Memory limit of {} MiB exceeded with {} MiB used. Consider increasing the memory limit, see \
+                 https://cloud.google.com/run/docs/configuring/memory-limits",
+                limit >> 20,
+                used.div_ceil(1 << 20),
+            ),
             Exit::Unknown => out.write_str("Container ended."),
         }
     }
@@ -123,22 +263,26 @@ pub trait Driver: Send + Sync {
     /// For messages: `process`, `container`, …
     fn name(&self) -> &'static str;
 
-    /// Makes sure that the revision's image is there. Called once before a revision's first start, and cheap when
+    /// Makes sure that the image of one of the owner's containers is there. Called before each start, and cheap when
     /// called again. Answers with the image digest, `IMAGE@sha256:…`, or the image as given.
-    fn prepare<'a>(&'a self, revision: &'a Revision) -> Pending<'a, Result<String, Failure>>;
+    fn prepare<'a>(
+        &'a self,
+        owner: &'a Owner,
+        container: &'a Container,
+    ) -> Pending<'a, Result<String, Failure>>;
 
-    /// Starts an instance. Runs on a thread that lives as long as the instance may.
+    /// Starts a container. Runs on a thread that lives as long as the container may.
     fn start<'a>(&'a self, order: &'a Order) -> Pending<'a, Result<Started, Failure>>;
 
-    /// Instances that carry all of `labels`, including those that an earlier, killed runtime with the same state
+    /// Containers that carry all of `labels`, including those that an earlier, killed runtime with the same state
     /// directory left behind.
     fn list<'a>(&'a self, labels: &'a Labels) -> Pending<'a, Vec<Listed>>;
 
-    /// Ends an instance that was left behind, by force.
+    /// Ends all containers of an instance that was left behind, by force.
     fn remove<'a>(&'a self, instance_id: &'a str) -> Pending<'a, ()>;
 }
 
-/// An instance as [`Driver::list`] shows it.
+/// A container as [`Driver::list`] shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     pub instance_id: String,
@@ -147,7 +291,7 @@ pub struct Listed {
     pub left_behind: bool,
 }
 
-/// Ends an instance: asks, waits for `grace`, then forces. Returns when nothing of it is left.
+/// Ends a container: asks, waits for `grace`, then forces. Returns when nothing of it is left.
 ///
 /// Cloud Run's contract: SIGTERM, 10 s, SIGKILL.
 pub async fn end(handle: &dyn Handle, grace: Duration) -> Exit {

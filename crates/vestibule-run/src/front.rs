@@ -12,8 +12,10 @@ use bytes::Bytes;
 pub use crate::instance::Lease;
 pub use crate::refusal::{Cause, Refusal};
 
+use crate::affinity;
 use crate::desired::{Ingress, Revision, Service};
 use crate::entries::EntryHead;
+use crate::instance::Instance;
 use crate::invoker::Checker;
 use crate::pool::Pool;
 use crate::table::{Found, Table};
@@ -46,6 +48,8 @@ pub struct Ask<'a> {
     pub serverless_authorization: Option<&'a [u8]>,
     /// Path and query, for the text of a refusal.
     pub path: &'a str,
+    /// The `Cookie` header, for session affinity: see [`Admitted::affinity_cookie`].
+    pub cookies: Option<&'a [u8]>,
 }
 
 /// A request that may go in. Obtained from [`Front::admit`].
@@ -59,6 +63,8 @@ pub struct Admitted {
     /// What the revision's log entries begin with.
     pub log_head: Arc<EntryHead>,
     pub(crate) pool: Arc<Pool>,
+    /// The instance that the client's cookie names, if it is there and the revision wants affinity.
+    pub(crate) preferred: Option<Arc<Instance>>,
 }
 
 /// What stands in place of a header whose token was checked.
@@ -72,17 +78,26 @@ pub struct ReplacedToken {
 impl Admitted {
     /// Takes a slot if a ready instance has one and nobody waits for it already.
     pub fn try_acquire(&self) -> Option<Lease> {
-        self.pool.try_acquire()
+        self.pool.try_acquire(self.preferred.as_ref())
     }
 
     /// Takes a slot, waiting in line and for instances to start until `deadline` at most.
     ///
     /// Works from every thread and every tokio runtime. Dropping the future leaves the line.
     pub async fn acquire(&self, deadline: Instant) -> Result<Lease, Refusal> {
-        match self.pool.try_acquire() {
+        match self.try_acquire() {
             Some(lease) => Ok(lease),
             None => self.pool.wait(deadline.into()).await.map_err(|refusal| refusal.of(&self.service)),
         }
+    }
+
+    /// The `Set-Cookie` value that the response must carry, so that the client comes back to the instance of `lease`.
+    /// `None` where the revision has no session affinity, or the client has the cookie already.
+    ///
+    /// Affinity is best effort, as in Cloud Run: a full or vanished instance loses its clients to others.
+    pub fn affinity_cookie(&self, lease: &Lease) -> Option<String> {
+        let known = self.preferred.as_ref().is_some_and(|preferred| preferred.id == lease.instance_id);
+        (self.revision.session_affinity && !known).then(|| affinity::set_cookie(&lease.instance_id))
     }
 }
 
@@ -107,9 +122,11 @@ impl Front {
         let service = &entry.service;
         check_ingress(service.ingress, ask.origin).map_err(|refusal| refusal.of(service))?;
         let replaced_token = self.checker.check(entry, ask).map_err(|refusal| refusal.of(service))?;
-        let route = match tag {
-            Some(route) => route,
-            None => entry.pick().ok_or_else(|| Refusal::no_revision().of(service))?,
+        let (route, preferred) = match (entry.sticky(tag, ask.cookies), tag) {
+            // Affinity takes precedence over the split of traffic.
+            (Some((route, instance)), _) => (route, Some(instance)),
+            (None, Some(route)) => (route, None),
+            (None, None) => (entry.pick().ok_or_else(|| Refusal::no_revision().of(service))?, None),
         };
         Ok(Admitted {
             service: service.clone(),
@@ -118,6 +135,7 @@ impl Front {
             timeout: route.revision.timeout,
             log_head: route.log_head.clone(),
             pool: route.pool.clone(),
+            preferred,
         })
     }
 

@@ -19,7 +19,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::desired::ServiceKey;
 use crate::exec::die_with;
 pub(crate) use page::Identity;
 
@@ -39,12 +38,8 @@ const PROJECT: &str = "VESTIBULE_PROJECT";
 const REGION: &str = "VESTIBULE_REGION";
 
 /// What the runtime tells the sample service beyond what it tells every instance.
-pub(crate) fn environment(service: &ServiceKey) -> Vec<(&'static str, OsString)> {
-    vec![
-        (PARENT, std::process::id().to_string().into()),
-        (PROJECT, (*service.project).into()),
-        (REGION, (*service.region).into()),
-    ]
+pub(crate) fn environment(project: &str, region: &str) -> Vec<(&'static str, OsString)> {
+    vec![(PARENT, std::process::id().to_string().into()), (PROJECT, project.into()), (REGION, region.into())]
 }
 
 /// Runs the sample service until SIGTERM. It listens on all addresses, at the port that `PORT` says.

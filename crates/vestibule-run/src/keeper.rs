@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use vestibule_logs::{LogSink, Severity};
 
 use crate::autoscaler::{self, Limits, Observation, ReadyInstance, earlier};
-use crate::config::MetadataSource;
+use crate::config::{MetadataSource, SecretSource};
 use crate::desired::{Revision, RevisionState, Service};
 use crate::driver::Failure;
 use crate::driver::choice::Drivers;
@@ -47,6 +47,7 @@ pub(crate) struct Context {
     pub(crate) drivers: Drivers,
     pub(crate) logs: LogSink,
     pub(crate) metadata: Option<Arc<dyn MetadataSource>>,
+    pub(crate) secrets: Option<Arc<dyn SecretSource>>,
     pub(crate) reports: Reports,
     pub(crate) registry: Registry,
     pub(crate) idle_timeout: Duration,
@@ -84,7 +85,12 @@ struct Live {
 
 enum Phase {
     Starting,
-    Ready { instance: Arc<Instance>, since: Instant },
+    Ready {
+        instance: Arc<Instance>,
+        since: Instant,
+        /// Its readiness probe fails: it gets no new requests.
+        resting: bool,
+    },
     Stopping,
 }
 
@@ -119,7 +125,7 @@ impl Keeper {
         revision: Arc<Revision>,
         reachable: bool,
     ) -> Self {
-        // At most three events for each instance there is.
+        // A handful of events for each instance there is.
         let (events, inbox) = mpsc::unbounded_channel();
         let proof = if revision.proven { Proof::Given } else { Proof::Wanted { attempts: 0 } };
         Self {
@@ -218,7 +224,15 @@ impl Keeper {
                 }
                 self.note_failure(failure);
             }
-            Event::Ended { number } => self.bury(number),
+            Event::Resting { number, resting: rests } => {
+                if let Some(Phase::Ready { resting, .. }) =
+                    self.live.get_mut(&number).map(|live| &mut live.phase)
+                {
+                    *resting = rests;
+                    self.publish();
+                }
+            }
+            Event::Ended { number, unhealthy } => self.bury(number, unhealthy),
         }
     }
 
@@ -231,7 +245,7 @@ impl Keeper {
             let instance =
                 Arc::new(Instance::new(number, live.journal.instance_id.clone(), address, signals));
             live.registered.ready(&instance);
-            live.phase = Phase::Ready { instance, since: Instant::now() };
+            live.phase = Phase::Ready { instance, since: Instant::now(), resting: false };
             self.publish();
         }
     }
@@ -250,15 +264,18 @@ impl Keeper {
     }
 
     /// Nothing is left of an instance.
-    fn bury(&mut self, number: u64) {
+    fn bury(&mut self, number: u64, unhealthy: bool) {
         let Some(live) = self.live.remove(&number) else { return };
-        if let Phase::Ready { instance, since } = live.phase {
+        if let Phase::Ready { instance, since, .. } = live.phase {
             instance.close();
             self.publish();
-            if since.elapsed() < STABLE {
-                "Instances end soon after they start.".clone_into(&mut self.last_failure);
-                self.backoff.failed(Instant::now(), true);
-            }
+            let why = match (unhealthy, since.elapsed() < STABLE) {
+                (true, _) => "Instances fail their liveness probe.",
+                (false, true) => "Instances end soon after they start.",
+                (false, false) => return,
+            };
+            why.clone_into(&mut self.last_failure);
+            self.backoff.failed(Instant::now(), true);
         }
     }
 
@@ -311,7 +328,9 @@ impl Keeper {
     }
 
     fn wait_limit(&self) -> Duration {
-        self.startups.wait_limit(probe::budget(&self.revision.startup_probe))
+        // Containers that depend on each other start one after the other.
+        let probes = self.revision.containers().filter_map(|container| container.startup_probe.as_ref());
+        self.startups.wait_limit(probes.map(probe::budget).sum())
     }
 
     fn waited_too_long(&self) -> Refusal {
@@ -349,8 +368,9 @@ impl Keeper {
 
     fn observe(&self) -> Observation {
         let ready = self.live.values().filter_map(|live| match &live.phase {
-            Phase::Ready { instance, .. } => Some(ReadyInstance {
+            Phase::Ready { instance, resting, .. } => Some(ReadyInstance {
                 number: instance.number,
+                resting: *resting,
                 in_flight: instance.in_flight(),
                 last_used: instance.last_used().into_std(),
             }),
@@ -422,6 +442,7 @@ impl Keeper {
             service: self.service.key.clone(),
             revision: self.revision.name.clone(),
             instance_id: id.clone(),
+            container: None,
         };
         journal.say(Severity::INFO, &format!("Starting new instance. Reason: {}", reason(proof, requested)));
         let registry = &self.context.registry;
@@ -445,10 +466,10 @@ impl Keeper {
         self.context.reports.tell(&self.service.key, &self.revision.name, state);
     }
 
-    /// Publishes the list of ready instances, oldest first.
+    /// Publishes the list of instances that take requests, oldest first.
     fn publish(&self) {
         let ready = self.live.values().filter_map(|live| match &live.phase {
-            Phase::Ready { instance, .. } => Some(instance.clone()),
+            Phase::Ready { instance, resting: false, .. } => Some(instance.clone()),
             _ => None,
         });
         self.pool.publish(ready.collect());

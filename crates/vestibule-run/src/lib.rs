@@ -12,7 +12,8 @@
 //! | [`driver`] | what starts instances |
 //! | [`exec`], [`hello`] | programs that the binary becomes when the runtime starts it |
 //! | [`entries`] | request log entries |
-#![forbid(unsafe_code)]
+// Denied, not forbidden: `driver::container` has two system calls without a safe form.
+#![deny(unsafe_code)]
 
 pub mod autoscaler;
 pub mod config;
@@ -25,19 +26,23 @@ pub mod hello;
 pub mod reports;
 pub mod runtime;
 
+mod affinity;
 mod instance;
 mod invoker;
 mod keeper;
 mod line;
 mod output;
+mod pod;
 mod pool;
 mod probe;
 mod refusal;
 mod registry;
+mod secrets;
 mod table;
 #[cfg(test)]
 mod testing;
 
-pub use config::{Dependencies, MetadataSource, Program, RuntimeConfig};
+pub use config::{Dependencies, MetadataSource, Program, RuntimeConfig, SecretSource};
+pub use driver::container::route::connect;
 pub use registry::{InstanceState, InstanceStatus};
 pub use runtime::Runtime;

@@ -39,9 +39,16 @@ pub(crate) struct Journal {
     pub(crate) service: ServiceKey,
     pub(crate) revision: Arc<str>,
     pub(crate) instance_id: Arc<str>,
+    /// The container that entries are about, if they are about one.
+    pub(crate) container: Option<Arc<str>>,
 }
 
 impl Journal {
+    /// The journal of one container of the instance.
+    pub(crate) fn of_container(&self, name: &str) -> Journal {
+        Journal { container: Some(name.into()), ..self.clone() }
+    }
+
     /// Writes a message of the platform about the instance.
     pub(crate) fn say(&self, severity: Severity, text: &str) {
         let mut batch = Batch::default();
@@ -55,7 +62,18 @@ impl Journal {
 
     fn log(&self, stream: Stream) -> ContainerLog {
         let key = &self.service;
-        ContainerLog::new(&key.project, &key.region, &key.name, &self.revision, &self.instance_id, stream)
+        let log = ContainerLog::new(
+            &key.project,
+            &key.region,
+            &key.name,
+            &self.revision,
+            &self.instance_id,
+            stream,
+        );
+        match &self.container {
+            Some(container) => log.with_label("container_name", container.to_string()),
+            None => log,
+        }
     }
 }
 

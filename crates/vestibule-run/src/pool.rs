@@ -53,12 +53,17 @@ impl Pool {
         (pool, waiters)
     }
 
-    /// A slot, unless there is none or someone waits for one already.
-    pub(crate) fn try_acquire(&self) -> Option<Lease> {
+    /// A slot, of the preferred instance if it has one, unless there is none or someone waits for one already.
+    pub(crate) fn try_acquire(&self, preferred: Option<&Arc<Instance>>) -> Option<Lease> {
         if self.signals.interest.load(Ordering::SeqCst) > 0 {
             return None;
         }
-        self.take()
+        preferred.and_then(|instance| instance.try_take(self.concurrency)).or_else(|| self.take())
+    }
+
+    /// The ready instance whose id fits.
+    pub(crate) fn find(&self, fits: impl Fn(&str) -> bool) -> Option<Arc<Instance>> {
+        self.ready.load().iter().find(|instance| fits(&instance.id)).cloned()
     }
 
     /// A slot for the first in line.
@@ -134,26 +139,36 @@ mod tests {
     #[test]
     fn fills_the_first_to_the_preferred_load_then_the_next_then_all() {
         let (pool, _line) = pool_of(2, 10);
-        let leases: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
+        let leases: Vec<_> = std::iter::from_fn(|| pool.try_acquire(None)).collect();
         let order: String = leases.iter().map(|lease| lease.instance_id.to_string()).collect();
         assert_eq!(order, "00000011111100001111");
     }
 
     #[test]
+    fn a_preferred_instance_is_filled_before_others_and_not_beyond() {
+        let (pool, _line) = pool_of(2, 2);
+        let second = pool.find(|id| id == "1").unwrap();
+        let leases: Vec<_> = std::iter::from_fn(|| pool.try_acquire(Some(&second))).collect();
+        let order: String = leases.iter().map(|lease| lease.instance_id.to_string()).collect();
+        assert_eq!(order, "1100");
+        assert!(pool.find(|id| id == "2").is_none());
+    }
+
+    #[test]
     fn nobody_passes_those_who_wait() {
         let (pool, mut line) = pool_of(1, 1);
-        let lease = pool.try_acquire();
+        let lease = pool.try_acquire(None);
         let mut waiting = Box::pin(pool.wait(Instant::now()));
         let waker = std::task::Waker::noop();
         let mut context = std::task::Context::from_waker(waker);
         assert!(waiting.as_mut().poll(&mut context).is_pending());
         drop(lease);
-        assert!(pool.try_acquire().is_none(), "passed the one who waits");
+        assert!(pool.try_acquire(None).is_none(), "passed the one who waits");
         let waiter = line.try_recv().unwrap();
         waiter.answer(Ok(pool.take().unwrap()));
         pool.leave(1);
         assert!(matches!(waiting.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(_))));
-        assert!(pool.try_acquire().is_some());
+        assert!(pool.try_acquire(None).is_some());
     }
 
     #[test]

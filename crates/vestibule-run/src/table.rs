@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::affinity;
 use crate::desired::{Revision, Service, ServiceKey};
 use crate::entries::EntryHead;
 use crate::front::Target;
+use crate::instance::Instance;
 use crate::invoker::Invokers;
 use crate::pool::Pool;
 use crate::refusal::Refusal;
@@ -34,6 +36,8 @@ pub(crate) struct Entry {
     /// Routes with a share, each with the sum of the shares up to and with it.
     split: Vec<(u32, Route)>,
     tags: HashMap<Arc<str>, Route>,
+    /// Some revision wants session affinity.
+    any_sticky: bool,
 }
 
 /// A revision that requests can go to.
@@ -124,7 +128,25 @@ impl Entry {
                 split.push((sum, route));
             }
         }
-        Self { service: service.clone(), invokers: Invokers::new(service), split, tags }
+        let routes = split.iter().map(|(_, route)| route).chain(tags.values());
+        let any_sticky = routes.into_iter().any(|route: &Route| route.revision.session_affinity);
+        Self { service: service.clone(), invokers: Invokers::new(service), split, tags, any_sticky }
+    }
+
+    /// The instance that the client's cookie names, and its revision. `tag`: only that revision will do.
+    pub(crate) fn sticky(
+        &self,
+        tag: Option<&Route>,
+        cookies: Option<&[u8]>,
+    ) -> Option<(&Route, Arc<Instance>)> {
+        if !self.any_sticky {
+            return None;
+        }
+        let wanted = affinity::wanted(cookies?)?;
+        let among = |route: &Route| tag.is_none_or(|tag| tag.revision.name == route.revision.name);
+        let routes = self.split.iter().map(|(_, route)| route).chain(self.tags.values());
+        let mut routes = routes.filter(|route| route.revision.session_affinity && among(route));
+        routes.find_map(|route| Some((route, route.pool.find(|id| affinity::is_meant(id, wanted))?)))
     }
 
     /// A revision by chance, each as often as its share says.

@@ -1,10 +1,8 @@
 //! Services and revisions for tests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::desired::{Ingress, Probe, Protocol, Revision, Service, ServiceKey};
+use crate::desired::{Container, Ingress, Revision, Service, ServiceKey};
 use crate::entries::EntryHead;
 use crate::pool::Pool;
 use crate::table::Route;
@@ -25,24 +23,7 @@ pub(crate) fn service(name: &str) -> Service {
 }
 
 pub(crate) fn revision(name: &str) -> Revision {
-    Revision {
-        name: name.into(),
-        image: "gcr.io/cloudrun/hello".into(),
-        command: Vec::new(),
-        args: Vec::new(),
-        env: Vec::new(),
-        container_name: "app".into(),
-        port: 8080,
-        protocol: Protocol::Http1,
-        concurrency: 80,
-        min_instances: 0,
-        max_instances: 100,
-        timeout: Duration::from_secs(300),
-        service_account: "123456789012-compute@developer.gserviceaccount.com".into(),
-        startup_probe: Probe::default_tcp(8080),
-        limits: BTreeMap::new(),
-        proven: true,
-    }
+    Revision::new(name, Container::new("app", "gcr.io/cloudrun/hello"))
 }
 
 pub(crate) fn route(name: &str) -> Route {

@@ -119,6 +119,11 @@ impl Store {
         answer.recv().unwrap_or(Err(CommitError::Closed))
     }
 
+    /// Ends the waiting of every watch, as if its time were up. For whoever wants followers to look around: at the end.
+    pub fn interrupt(&self) {
+        self.0.shared.interrupt();
+    }
+
     /// Follows every commit after `after`. A view and a watch from its revision miss nothing between them.
     pub fn watch(&self, after: Revision) -> Watch {
         Watch::new(self.0.clone(), after)

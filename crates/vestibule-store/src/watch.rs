@@ -55,13 +55,17 @@ impl Watch {
         self.seen
     }
 
-    /// What happened since, waiting up to `timeout` for something to happen; `None` when nothing did. Blocks the
-    /// thread.
+    /// What happened since, waiting up to `timeout` for something to happen; `None` when nothing did, or when
+    /// [`crate::Store::interrupt`] ended the waiting. Blocks the thread.
     pub fn next(&mut self, timeout: Duration) -> Option<Changes> {
         let shared = self.inner.shared().clone();
         let deadline = Instant::now().checked_add(timeout);
         let mut history = shared.history();
+        let interrupts = shared.interrupts();
         while history.head() <= self.seen {
+            if shared.interrupts() != interrupts {
+                return None;
+            }
             let left = match deadline {
                 Some(deadline) => deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero())?,
                 None => Duration::MAX,

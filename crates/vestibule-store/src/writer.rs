@@ -14,6 +14,7 @@ use crate::watch::Wakers;
 use crate::{CommitError, Event, Op, Revision, Txn, View};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     history: Mutex<History>,
     moved: Condvar,
     wakers: Wakers,
+    /// How often waiting watches were told to look up.
+    interrupts: AtomicU64,
 }
 
 impl Shared {
@@ -48,6 +51,7 @@ impl Shared {
             history: Mutex::new(history),
             moved: Condvar::new(),
             wakers: Wakers::default(),
+            interrupts: AtomicU64::new(0),
         }
     }
 
@@ -61,6 +65,17 @@ impl Shared {
 
     pub(crate) fn moved(&self) -> &Condvar {
         &self.moved
+    }
+
+    pub(crate) fn interrupts(&self) -> u64 {
+        self.interrupts.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn interrupt(&self) {
+        // Under the lock, so that no watch is between its look and its sleep.
+        let _history = self.history();
+        self.interrupts.fetch_add(1, Ordering::Relaxed);
+        self.moved.notify_all();
     }
 
     pub(crate) fn wakers(&self) -> &Wakers {

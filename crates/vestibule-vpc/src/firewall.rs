@@ -96,7 +96,8 @@ impl FirewallRule {
 
     /// Rules of one direction in the order in which they are asked.
     pub fn ordered(rules: &[FirewallRule], direction: Direction) -> Vec<&FirewallRule> {
-        let mut ordered: Vec<&FirewallRule> = rules.iter().filter(|rule| rule.direction == direction).collect();
+        let mut ordered: Vec<&FirewallRule> =
+            rules.iter().filter(|rule| rule.direction == direction).collect();
         ordered.sort_by_key(|rule| (rule.priority, rule.action));
         ordered
     }
@@ -168,7 +169,10 @@ mod tests {
         let web = FirewallRule {
             sources: Addresses::network(CLIENT, 24),
             destinations: [SERVER].into_iter().collect(),
-            traffic: vec![Traffic { protocol: Some(TCP), ports: ports.clone() }, Traffic { protocol: Some(1), ports: None }],
+            traffic: vec![
+                Traffic { protocol: Some(TCP), ports: ports.clone() },
+                Traffic { protocol: Some(1), ports: None },
+            ],
             ..rule("web", 1000, Action::Allow)
         };
         let rules = [web];
@@ -180,7 +184,12 @@ mod tests {
         }
         assert!(!allowed(Flow { destination: CLIENT, ..flow(TCP, 80) }));
         assert!(!allowed(Flow { source: SERVER, ..flow(TCP, 80) }));
-        let any_protocol = FirewallRule { traffic: vec![Traffic { protocol: None, ports }], ..rule("p", 1, Action::Allow) };
-        assert_eq!(by(&[any_protocol], &flow(TCP, 80)).0, Action::Deny, "ports need a protocol that has them");
+        let any_protocol =
+            FirewallRule { traffic: vec![Traffic { protocol: None, ports }], ..rule("p", 1, Action::Allow) };
+        assert_eq!(
+            by(&[any_protocol], &flow(TCP, 80)).0,
+            Action::Deny,
+            "ports need a protocol that has them"
+        );
     }
 }

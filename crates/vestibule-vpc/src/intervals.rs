@@ -71,7 +71,11 @@ impl<T: Countable> Intervals<T> {
             if first <= last {
                 both.push((first, last));
             }
-            if a.1 < b.1 { mine.next() } else { theirs.next() };
+            if a.1 < b.1 {
+                mine.next()
+            } else {
+                theirs.next()
+            };
         }
         Intervals(both.into())
     }
@@ -105,7 +109,9 @@ impl<T: Countable> FromIterator<(T, T)> for Intervals<T> {
         let mut merged: Vec<(T, T)> = Vec::with_capacity(given.len());
         for (first, last) in given {
             match merged.last_mut() {
-                Some(before) if before.1.next().is_none_or(|next| first <= next) => before.1 = before.1.max(last),
+                Some(before) if before.1.next().is_none_or(|next| first <= next) => {
+                    before.1 = before.1.max(last)
+                }
                 _ => merged.push((first, last)),
             }
         }

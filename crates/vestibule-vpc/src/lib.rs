@@ -58,7 +58,13 @@ pub trait Driver: Send + Sync {
         self.release(network, ip);
     }
     /// Listening sockets for one private address and port: `count` sockets that share it by `SO_REUSEPORT`.
-    fn listen_tcp(&self, network: &NetworkId, ip: Ipv4Addr, port: u16, count: usize) -> io::Result<Vec<TcpListener>>;
+    fn listen_tcp(
+        &self,
+        network: &NetworkId,
+        ip: Ipv4Addr,
+        port: u16,
+        count: usize,
+    ) -> io::Result<Vec<TcpListener>>;
     /// A datagram socket on a private address.
     fn bind_udp(&self, network: &NetworkId, ip: Ipv4Addr, port: u16) -> io::Result<UdpSocket>;
     /// Begins to connect to a private address and port, from the private address `from`, which belongs to this process

@@ -229,7 +229,10 @@ fn bind(at: SocketAddrV4, kind: Type) -> io::Result<Socket> {
 }
 
 fn local_v4(socket: &Socket) -> io::Result<SocketAddrV4> {
-    socket.local_addr()?.as_socket_ipv4().ok_or_else(|| io::Error::other("an IPv4 socket has no IPv4 address"))
+    socket
+        .local_addr()?
+        .as_socket_ipv4()
+        .ok_or_else(|| io::Error::other("an IPv4 socket has no IPv4 address"))
 }
 
 #[cfg(test)]

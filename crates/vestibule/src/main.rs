@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         "serve" => serve::main(args),
         serve::HELLO => hello(),
         serve::EXEC => exec(args),
+        serve::CONTAINER => vestibule_run::driver::container::helper::run_helper(),
         _ => vestibule_cli::main(args),
     }
 }

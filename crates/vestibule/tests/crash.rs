@@ -1,5 +1,11 @@
 //! `kill -9` of `serve` at any moment: what was acknowledged is there, and traffic flows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail loudly and say what it leaves out"
+)]
+
 mod world;
 
 use std::io::{BufRead, BufReader};
@@ -28,7 +34,9 @@ done
 fn acknowledged_writes_survive_kill_9() {
     let mut world = World::start();
     world.ok("compute networks create my-vpc --subnet-mode=custom");
-    world.ok("compute networks subnets create my-subnet --network=my-vpc --range=10.0.0.0/16 --region=us-central1");
+    world.ok(
+        "compute networks subnets create my-subnet --network=my-vpc --range=10.0.0.0/16 --region=us-central1",
+    );
     let mut acknowledged = Vec::new();
     for round in 0..kills() {
         let mut writer = world

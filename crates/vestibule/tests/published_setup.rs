@@ -1,5 +1,11 @@
 //! The published set-up, word for word, through a link named `gcloud`; then what it promises.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail loudly and say what it leaves out"
+)]
+
 mod world;
 
 use world::{PROJECT, World};
@@ -39,7 +45,8 @@ fn identity_token(world: &World) -> String {
     let urls: Vec<String> = ["my-internal-service", "my-api", "my-web"]
         .iter()
         .map(|s| {
-            let url = world.ok(&format!("run services describe {s} --region=us-central1 --format=value(status.url)"));
+            let url = world
+                .ok(&format!("run services describe {s} --region=us-central1 --format=value(status.url)"));
             url.trim().to_owned()
         })
         .collect();

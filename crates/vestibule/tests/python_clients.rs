@@ -1,5 +1,11 @@
 //! The published set-up through Google's own Python clients.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail loudly and say what it leaves out"
+)]
+
 mod world;
 
 use world::World;
@@ -10,7 +16,9 @@ const PYTHON: &str = "VESTIBULE_PYTHON";
 #[test]
 fn googles_python_clients_drive_the_published_setup() {
     let Some(python) = std::env::var_os(PYTHON) else {
-        println!("not run: {PYTHON} names no interpreter with Google's client libraries; cargo xtask test makes one");
+        println!(
+            "not run: {PYTHON} names no interpreter with Google's client libraries; cargo xtask test makes one"
+        );
         return;
     };
     let world = World::start();

@@ -1,5 +1,11 @@
 //! What a request gets that should not get through, and what a default URL answers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail loudly and say what it leaves out"
+)]
+
 mod world;
 
 use world::{REGION, World};
@@ -22,7 +28,8 @@ fn tokens_are_really_checked() {
         world.ok(&words).trim().to_owned()
     };
     world.ok("iam service-accounts create caller");
-    let url = world.ok("run services describe my-internal-service --region=us-central1 --format=value(status.url)");
+    let url =
+        world.ok("run services describe my-internal-service --region=us-central1 --format=value(status.url)");
     let good = mint(url.trim());
 
     assert_eq!(world.get("http://10.0.0.100/", &[]).0, 403, "no token");
@@ -49,7 +56,11 @@ fn what_does_not_exist_is_404_or_503() {
     let world = World::start();
     world.published_setup();
     public(&world, "my-internal-service");
-    assert_eq!(world.get("http://10.0.0.100/any/path", &["Host: unknown.example"]).0, 200, "the default service");
+    assert_eq!(
+        world.get("http://10.0.0.100/any/path", &["Host: unknown.example"]).0,
+        200,
+        "the default service"
+    );
     world.ok(&format!("run services delete my-api {REGION} --quiet"));
     assert_eq!(world.get("http://10.0.0.100/api/x", &[]).0, 404, "the service is gone");
     world.ok(&format!(
@@ -64,7 +75,8 @@ fn ingress_is_enforced_on_every_way_in() {
     let world = World::start();
     world.published_setup();
     public(&world, "my-internal-service");
-    let url = world.ok("run services describe my-internal-service --region=us-central1 --format=value(status.url)");
+    let url =
+        world.ok("run services describe my-internal-service --region=us-central1 --format=value(status.url)");
     let host = url.trim().trim_start_matches("https://").to_owned();
     let outside = |world: &World| {
         let (name, port) = world.ready("front").rsplit_once(':').unwrap();

@@ -72,7 +72,8 @@ pub const SELECTION: &[Selection] = &[
             "HealthCheck",
             "Operation",
         ],
-        extra: &[],
+        // Only ever sent: says what a patch does to `bgpAlwaysCompareMed`. Terraform sends it with any routing field.
+        extra: &[("NetworkRoutingConfig", "deleteBgpAlwaysCompareMed", r#"{"type": "boolean"}"#)],
     },
     Selection {
         document: "run.v1",

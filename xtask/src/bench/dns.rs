@@ -360,8 +360,12 @@ fn answers(port: u16) -> io::Result<bool> {
 }
 
 fn markdown(rows: &[Row], tools: &Tools) -> String {
-    let mut text =
-        format!("Machine: {}. Date: {}.\nVersions: {}.\n\n", table::machine(), table::date(), tools.versions());
+    let mut text = format!(
+        "Machine: {}. Date: {}.\nVersions: {}.\n\n",
+        table::machine(),
+        table::date(),
+        tools.versions()
+    );
     text.push_str("| work | server | queries a CPU second | Vestibule ÷ it | queries/s | mean latency | memory | lost |\n");
     text.push_str("|---|---|---:|---:|---:|---:|---:|---:|\n");
     for row in rows {

@@ -1,8 +1,8 @@
 //! The proxies and the backend: how each is found, configured and started.
 
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -91,6 +91,7 @@ pub fn all(tools: &Tools) -> (Vec<Peer>, Vec<&'static str>) {
 /// A started program; ends with this value.
 pub struct Running {
     child: Child,
+    host: String,
     pub port: u16,
     tls: bool,
     /// Keeps HAProxy's log destination open and empty.
@@ -100,7 +101,7 @@ pub struct Running {
 impl Running {
     pub fn url(&self, work: Work) -> String {
         let scheme = if self.tls { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}{}", self.port, work.path)
+        format!("{scheme}://{}:{}{}", self.host, self.port, work.path)
     }
 
     pub fn cpu(&self) -> io::Result<Duration> {
@@ -120,8 +121,14 @@ impl Drop for Running {
 
 /// Ends a program and all that it started.
 pub fn end(child: &mut Child) {
+    // Ours ends in good order when its standard input does; the others have none.
+    let asked = child.stdin.take().is_some();
+    let deadline = Instant::now() + START_LIMIT;
+    while asked && matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let pids = proc::family(child.id());
-    let _ = Command::new("kill").args(pids.iter().map(u32::to_string)).status();
+    let _ = Command::new("kill").args(pids.iter().map(u32::to_string)).stderr(Stdio::null()).status();
     let deadline = Instant::now() + START_LIMIT;
     while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
@@ -158,15 +165,21 @@ pub fn start(peer: Peer, tools: &Tools, dir: &Path, backend: u16, tls: bool) -> 
     }
 }
 
+/// Ours says where it listens, and ends when its standard input does.
 fn start_vestibule(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<Running, Failure> {
-    let port = free_port()?;
     let mut command = pinned(PROXY_CORE, &tools.vestibule);
-    command.args(["--listen", &port.to_string(), "--backend", &format!("127.0.0.1:{backend}")]);
-    command.arg("--logs").arg(dir.join("vestibule-logs"));
+    command.arg(format!("127.0.0.1:{backend}")).arg("1").stdin(Stdio::piped()).stdout(Stdio::piped());
     if tls {
-        command.arg("--certificate").arg(dir.join("both.pem"));
+        command.arg(dir.join("both.pem"));
     }
-    spawn(command, port, tls, None)
+    let mut child = command.spawn()?;
+    let mut line = String::new();
+    if let Some(out) = child.stdout.take() {
+        BufReader::new(out).read_line(&mut line)?;
+    }
+    let at: Result<SocketAddr, _> = line.trim().parse();
+    let at = at.map_err(|_| failure(format!("the proxy did not say where it listens, but: {line:?}")))?;
+    Ok(Running { child, host: at.ip().to_string(), port: at.port(), tls, _sink: None })
 }
 
 fn start_nginx_proxy(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<Running, Failure> {
@@ -286,7 +299,8 @@ pub fn pinned(core: &str, program: &Path) -> Command {
 }
 
 fn spawn(mut command: Command, port: u16, tls: bool, sink: Option<UdpSocket>) -> Result<Running, Failure> {
-    let mut running = Running { child: command.spawn()?, port, tls, _sink: sink };
+    let mut running =
+        Running { child: command.spawn()?, host: "127.0.0.1".to_owned(), port, tls, _sink: sink };
     let deadline = Instant::now() + START_LIMIT;
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         if let Some(status) = running.child.try_wait()? {
@@ -325,7 +339,9 @@ pub fn build_example(package: &str, example: &str) -> Result<PathBuf, Failure> {
     if !status.success() {
         return Err(failure(format!("the example {example} of {package} does not build")));
     }
-    Ok(crate::root().join("target/release/examples").join(example))
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    Ok(target.join("release/examples").join(example))
 }
 
 pub fn which(program: &str) -> Option<PathBuf> {

@@ -18,7 +18,8 @@ const SCOPES: &[&str] = &[
     "https://www.googleapis.com/auth/compute",
 ];
 
-const TABLE: Display = Display::new("table[title='Credentialed Accounts'](status.yesno(yes='*',no=''):label=ACTIVE,account)");
+const TABLE: Display =
+    Display::new("table[title='Credentialed Accounts'](status.yesno(yes='*',no=''):label=ACTIVE,account)");
 
 pub fn group() -> Group {
     Group::new("auth", "Print and look at credentials.")
@@ -47,8 +48,14 @@ fn print_identity_token(inv: &Invocation<'_>) -> Result<(), Failure> {
     let audience = inv.args.text("audiences");
     let token = match (inv.args.text("impersonate-service-account"), audience) {
         (Some(account), Some(audience)) => impersonated_identity_token(inv, account, audience)?,
-        (Some(account), None) => impersonated_identity_token(inv, account, "32555940559.apps.googleusercontent.com")?,
-        (None, Some(_)) => return Err(Failure::new("Invalid account type for `--audiences`. Requires valid service account.")),
+        (Some(account), None) => {
+            impersonated_identity_token(inv, account, "32555940559.apps.googleusercontent.com")?
+        }
+        (None, Some(_)) => {
+            return Err(Failure::new(
+                "Invalid account type for `--audiences`. Requires valid service account.",
+            ));
+        }
         (None, None) if has_fixed_token(inv) => {
             return Err(Failure::new("No identity token can be obtained from the current credentials."));
         }
@@ -69,22 +76,36 @@ fn print_access_token(inv: &Invocation<'_>) -> Result<(), Failure> {
 
 /// Whether the access token is one that was given; it says nothing about who its owner is.
 fn has_fixed_token(inv: &Invocation<'_>) -> bool {
-    let in_file = inv.args.has("access-token-file") || inv.properties.get("auth", "access_token_file").is_some();
+    let in_file =
+        inv.args.has("access-token-file") || inv.properties.get("auth", "access_token_file").is_some();
     in_file || inv.environment.get("CLOUDSDK_AUTH_ACCESS_TOKEN").is_some()
 }
 
 /// What the token endpoint gives the local user.
 fn refreshed(inv: &Invocation<'_>, field: &str) -> Result<Secret, Failure> {
-    let fields = [("grant_type", "refresh_token"), ("client_id", "vestibule"), ("client_secret", "local"), ("refresh_token", "local")];
+    let fields = [
+        ("grant_type", "refresh_token"),
+        ("client_id", "vestibule"),
+        ("client_secret", "local"),
+        ("refresh_token", "local"),
+    ];
     let answer = inv.api.post_form("/token", &fields)?;
     match answer.body.get(field).and_then(Value::as_str) {
         Some(token) if answer.is_success() => Ok(Secret::new(token)),
-        _ if answer.is_success() => Err(Failure::new("No identity token can be obtained from the current credentials.")),
+        _ if answer.is_success() => {
+            Err(Failure::new("No identity token can be obtained from the current credentials."))
+        }
         _ => Err(Failure::new(answer.error_message())),
     }
 }
 
-fn impersonate(inv: &Invocation<'_>, account: &str, method: &str, body: Value, field: &str) -> Result<Secret, Failure> {
+fn impersonate(
+    inv: &Invocation<'_>,
+    account: &str,
+    method: &str,
+    body: Value,
+    field: &str,
+) -> Result<Secret, Failure> {
     let path = format!("/v1/projects/-/serviceAccounts/{}:{method}", super::segment(account));
     let answer = inv.api.post(&path, &body)?;
     match answer.body.get(field).and_then(Value::as_str) {
@@ -98,7 +119,11 @@ pub fn impersonated_access_token(inv: &Invocation<'_>, account: &str) -> Result<
     impersonate(inv, account, "generateAccessToken", body, "accessToken")
 }
 
-fn impersonated_identity_token(inv: &Invocation<'_>, account: &str, audience: &str) -> Result<Secret, Failure> {
+fn impersonated_identity_token(
+    inv: &Invocation<'_>,
+    account: &str,
+    audience: &str,
+) -> Result<Secret, Failure> {
     let body = json!({"audience": audience, "delegates": null, "includeEmail": inv.args.on("include-email")});
     impersonate(inv, account, "generateIdToken", body, "token")
 }

@@ -10,10 +10,17 @@ use super::properties::{Properties, locate};
 pub fn group() -> Group {
     let property = "SECTION/PROPERTY, or a property of the section core.";
     Group::new("config", "View and edit properties.")
-        .command(Command::new("set", "Set a property.", set).arg("SECTION/PROPERTY", property).arg("VALUE", "Its value."))
+        .command(
+            Command::new("set", "Set a property.", set)
+                .arg("SECTION/PROPERTY", property)
+                .arg("VALUE", "Its value."),
+        )
         .command(Command::new("unset", "Unset a property.", unset).arg("SECTION/PROPERTY", property))
         .command(Command::new("get", "Print the value of a property.", get).arg("SECTION/PROPERTY", property))
-        .command(Command::new("get-value", "Print the value of a property.", get).arg("SECTION/PROPERTY", property))
+        .command(
+            Command::new("get-value", "Print the value of a property.", get)
+                .arg("SECTION/PROPERTY", property),
+        )
         .command(Command::new("list", "List properties.", list))
 }
 
@@ -22,7 +29,9 @@ const PROPERTY: &str = "SECTION/PROPERTY";
 fn change(inv: &Invocation<'_>, value: Option<&str>) -> Result<(), Failure> {
     let (section, name) = locate(inv.args.name(PROPERTY)).map_err(Failure::new)?;
     let mut properties: Properties = inv.properties.clone();
-    properties.set(&section, &name, value).map_err(|error| Failure::new(format!("Cannot write the configuration: {error}")))?;
+    properties
+        .set(&section, &name, value)
+        .map_err(|error| Failure::new(format!("Cannot write the configuration: {error}")))?;
     if let Some(variable) = properties.overridden_by(&section, &name) {
         inv.warn(&format!("Property [{name}] is overridden by environment setting [{variable}]"));
     }
@@ -51,7 +60,8 @@ fn get(inv: &Invocation<'_>) -> Result<(), Failure> {
 fn list(inv: &Invocation<'_>) -> Result<(), Failure> {
     let sections = inv.properties.sections();
     if !inv.is_default_format() {
-        let all: Map<String, Value> = sections.into_iter().map(|(name, values)| (name, json!(values))).collect();
+        let all: Map<String, Value> =
+            sections.into_iter().map(|(name, values)| (name, json!(values))).collect();
         return inv.show(&Value::Object(all), Display::YAML);
     }
     for (section, values) in sections {

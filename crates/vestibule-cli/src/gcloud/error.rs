@@ -4,6 +4,9 @@ use crate::gcloud::format::{ExpressionError, yaml_document};
 use crate::gcloud::grammar::Misuse;
 use crate::http::{Answer, Unreachable};
 
+/// How compute commands begin to tell of refused calls.
+const REFUSED: &str = "Could not fetch resource:";
+
 /// A command's failure.
 #[derive(Debug)]
 pub enum Failure {
@@ -21,7 +24,17 @@ impl Failure {
     /// What compute commands print for any refused call: one line each.
     pub fn compute(messages: &[String]) -> Failure {
         let lines: Vec<String> = messages.iter().map(|message| format!(" - {message}\n")).collect();
-        Failure::Failed(format!("Could not fetch resource:\n{}", lines.concat()))
+        Failure::Failed(format!("{REFUSED}\n{}", lines.concat()))
+    }
+
+    /// The same refusal under another first line.
+    pub fn beginning(self, first: &str) -> Failure {
+        match self {
+            Failure::Failed(text) if text.starts_with(REFUSED) => {
+                Failure::Failed(text.replacen(REFUSED, first, 1))
+            }
+            other => other,
+        }
     }
 
     /// What commands of the other APIs print: `STATUS: message`, and the details as they came.
@@ -30,7 +43,11 @@ impl Failure {
             Some(status) => format!("{status}: {}", answer.error_message()),
             None => answer.error_message(),
         };
-        match answer.body.pointer("/error/details").filter(|details| details.as_array().is_some_and(|d| !d.is_empty())) {
+        match answer
+            .body
+            .pointer("/error/details")
+            .filter(|details| details.as_array().is_some_and(|d| !d.is_empty()))
+        {
             Some(details) => Failure::Failed(format!("{message}\n{}", yaml_document(details).trim_end())),
             None => Failure::Failed(message),
         }
@@ -38,11 +55,14 @@ impl Failure {
 
     /// What Cloud Run commands print: the fields that were wrong, else as [`Failure::googleapis`] without details.
     pub fn run(answer: &Answer) -> Failure {
-        let violations = answer.body.pointer("/error/details").and_then(|d| d.as_array()).into_iter().flatten();
+        let violations =
+            answer.body.pointer("/error/details").and_then(|d| d.as_array()).into_iter().flatten();
         let fields: Vec<String> = violations
             .filter_map(|detail| detail.get("fieldViolations")?.as_array())
             .flatten()
-            .filter_map(|v| Some(format!("{}: {}", v.get("field")?.as_str()?, v.get("description")?.as_str()?)))
+            .filter_map(|v| {
+                Some(format!("{}: {}", v.get("field")?.as_str()?, v.get("description")?.as_str()?))
+            })
             .collect();
         match (fields.is_empty(), answer.error_status()) {
             (false, _) => Failure::Failed(fields.join("\n")),

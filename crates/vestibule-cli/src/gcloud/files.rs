@@ -18,7 +18,8 @@ pub fn destination_flag() -> Flag {
 
 /// A file's text, with gcloud's words when it cannot be had.
 pub fn read_file(inv: &Invocation<'_>, file: &str) -> Result<String, Failure> {
-    std::fs::read_to_string(inv.environment.path(file)).map_err(|error| Failure::new(unreadable(file, &error)))
+    std::fs::read_to_string(inv.environment.path(file))
+        .map_err(|error| Failure::new(unreadable(file, &error)))
 }
 
 /// `Unable to read file […]`, with the words of the operating system.
@@ -48,7 +49,8 @@ pub fn read_source(inv: &Invocation<'_>) -> Result<Value, Failure> {
 
 /// One YAML (or JSON) document that is a mapping.
 pub fn parse_yaml(name: &str, text: &str) -> Result<Value, Failure> {
-    let value: Value = serde_yaml_ng::from_str(text).map_err(|error| Failure::new(format!("Failed to parse YAML from [{name}]: {error}")))?;
+    let value: Value = serde_yaml_ng::from_str(text)
+        .map_err(|error| Failure::new(format!("Failed to parse YAML from [{name}]: {error}")))?;
     match value.is_object() {
         true => Ok(value),
         false => Err(Failure::new(format!("Failed to parse YAML from [{name}]: a mapping was expected"))),

@@ -9,7 +9,10 @@ use super::segment;
 
 const TABLE: Display = Display::computed(
     "table(displayName:label='DISPLAY NAME',email,is_disabled:label=DISABLED)",
-    |account, name| (name == "is_disabled").then(|| json!(account.get("disabled").and_then(Value::as_bool).unwrap_or(false))),
+    |account, name| {
+        (name == "is_disabled")
+            .then(|| json!(account.get("disabled").and_then(Value::as_bool).unwrap_or(false)))
+    },
 );
 
 pub fn group() -> Group {
@@ -22,9 +25,18 @@ pub fn group() -> Group {
                     .flag(Flag::text("display-name", "The name to show."))
                     .flag(Flag::text("description", "What the account is for.")),
             )
-            .command(Command::new("list", "List all of a project's service accounts.", list).flags(super::tree::list_flags()))
-            .command(Command::new("describe", "Show metadata for a service account from a project.", describe).arg("SERVICE_ACCOUNT", email))
-            .command(Command::new("delete", "Delete a service account from a project.", delete).arg("SERVICE_ACCOUNT", email)),
+            .command(
+                Command::new("list", "List all of a project's service accounts.", list)
+                    .flags(super::tree::list_flags()),
+            )
+            .command(
+                Command::new("describe", "Show metadata for a service account from a project.", describe)
+                    .arg("SERVICE_ACCOUNT", email),
+            )
+            .command(
+                Command::new("delete", "Delete a service account from a project.", delete)
+                    .arg("SERVICE_ACCOUNT", email),
+            ),
     )
 }
 
@@ -41,7 +53,10 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     match answer.status {
         409 => {
             let why = answer.error_message();
-            return Err(Failure::new(format!("Resource in projects [{}] is the subject of a conflict: {why}", inv.project())));
+            return Err(Failure::new(format!(
+                "Resource in projects [{}] is the subject of a conflict: {why}",
+                inv.project()
+            )));
         }
         _ if !answer.is_success() => return Err(Failure::googleapis(&answer)),
         _ => {}
@@ -54,7 +69,9 @@ fn list(inv: &Invocation<'_>) -> Result<(), Failure> {
     let mut found = Vec::new();
     let mut page = String::new();
     loop {
-        let answer = inv.api.get(&format!("/v1/projects/{}/serviceAccounts?alt=json&pageSize=100{page}", inv.project()))?;
+        let answer = inv
+            .api
+            .get(&format!("/v1/projects/{}/serviceAccounts?alt=json&pageSize=100{page}", inv.project()))?;
         if !answer.is_success() {
             return Err(Failure::googleapis(&answer));
         }

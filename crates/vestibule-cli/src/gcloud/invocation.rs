@@ -62,8 +62,14 @@ impl Invocation<'_> {
 
     /// Whether questions must not be asked.
     fn is_quiet(&self) -> bool {
-        let disabled = self.properties.get("core", "disable_prompts").is_some_and(|v| !matches!(v, "0" | "false" | "False"));
-        self.args.on("quiet") || disabled || !std::io::stdin().is_terminal() || !self.printer.err_is_terminal()
+        let disabled = self
+            .properties
+            .get("core", "disable_prompts")
+            .is_some_and(|v| !matches!(v, "0" | "false" | "False"));
+        self.args.on("quiet")
+            || disabled
+            || !std::io::stdin().is_terminal()
+            || !self.printer.err_is_terminal()
     }
 
     /// Asks on a terminal; anywhere else the answer is `default`.
@@ -120,7 +126,9 @@ impl Invocation<'_> {
 
     /// Prints a list under `--filter`, `--sort-by`, `--limit` and `--uri`.
     pub fn list(&self, resources: Vec<Value>, display: Display) -> Result<(), Failure> {
-        self.list_with_uri(resources, display, &|resource| resource.get("selfLink")?.as_str().map(str::to_owned))
+        self.list_with_uri(resources, display, &|resource| {
+            resource.get("selfLink")?.as_str().map(str::to_owned)
+        })
     }
 
     /// As [`Invocation::list`], for resources whose link is not in `selfLink`.
@@ -138,7 +146,12 @@ impl Invocation<'_> {
         if let Some(expression) = self.args.text("filter") {
             let filter = Filter::parse(expression)?;
             resources.retain(|resource| filter.matches(resource, &names, &mut verdict));
-            unseen = filter.keys().into_iter().filter(|key| !verdict.seen.iter().any(|seen| seen == key)).map(str::to_owned).collect();
+            unseen = filter
+                .keys()
+                .into_iter()
+                .filter(|key| !verdict.seen.iter().any(|seen| seen == key))
+                .map(str::to_owned)
+                .collect();
         }
         verdict.warnings.iter().for_each(|warning| self.warn(warning));
         if let Some(keys) = self.args.list("sort-by") {
@@ -156,7 +169,10 @@ impl Invocation<'_> {
             self.printer.data(&render(&format, &resources, false, &names));
         }
         if !unseen.is_empty() {
-            self.warn(&format!("The following filter keys were not present in any resource : {}", unseen.join(", ")));
+            self.warn(&format!(
+                "The following filter keys were not present in any resource : {}",
+                unseen.join(", ")
+            ));
         }
         Ok(())
     }
@@ -175,7 +191,8 @@ impl Invocation<'_> {
 
 /// One copy of the resource for each element of the list at `steps`.
 fn spread(resource: Value, steps: &[&str]) -> Vec<Value> {
-    let pointer: String = steps.iter().map(|step| format!("/{}", step.replace('~', "~0").replace('/', "~1"))).collect();
+    let pointer: String =
+        steps.iter().map(|step| format!("/{}", step.replace('~', "~0").replace('/', "~1"))).collect();
     let Some(Value::Array(items)) = resource.pointer(&pointer).cloned() else { return vec![resource] };
     let copy = |item: Value| {
         let mut copy = resource.clone();

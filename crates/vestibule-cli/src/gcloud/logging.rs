@@ -43,12 +43,18 @@ pub fn group() -> Group {
 /// The time some seconds ago, as filters have it.
 pub fn since(seconds: i64) -> String {
     let now = jiff::Timestamp::now();
-    let then = now.checked_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let then =
+        now.checked_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     then.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
 /// Entries that fit, page after page, up to the limit.
-pub fn read_entries(inv: &Invocation<'_>, filter: &str, order: &str, limit: Option<usize>) -> Result<Vec<Value>, Failure> {
+pub fn read_entries(
+    inv: &Invocation<'_>,
+    filter: &str,
+    order: &str,
+    limit: Option<usize>,
+) -> Result<Vec<Value>, Failure> {
     let mut found: Vec<Value> = Vec::new();
     let mut token: Option<String> = None;
     loop {
@@ -68,7 +74,12 @@ pub fn read_entries(inv: &Invocation<'_>, filter: &str, order: &str, limit: Opti
         }
         found.extend(answer.body.get("entries").and_then(Value::as_array).into_iter().flatten().cloned());
         found.truncate(limit.unwrap_or(usize::MAX));
-        token = answer.body.get("nextPageToken").and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
+        token = answer
+            .body
+            .get("nextPageToken")
+            .and_then(Value::as_str)
+            .filter(|t| !t.is_empty())
+            .map(str::to_owned);
         if token.is_none() || limit.is_some_and(|limit| found.len() >= limit) {
             return Ok(found);
         }

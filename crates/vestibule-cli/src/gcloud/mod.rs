@@ -19,6 +19,7 @@ mod logging;
 mod projects;
 mod properties;
 mod run;
+mod secrets;
 mod services;
 mod tree;
 
@@ -121,6 +122,7 @@ fn query(value: &str) -> String {
 
 /// A value as one segment of a path.
 fn segment(value: &str) -> String {
-    const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'*').remove(b'@');
+    const PLAIN: AsciiSet =
+        NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'*').remove(b'@');
     utf8_percent_encode(value, &PLAIN).to_string()
 }

@@ -20,16 +20,22 @@ pub fn group() -> Group {
     Group::new("projects", "Look at projects and who may do what in them.")
         .command(Command::new("describe", "Show metadata for a project.", describe).arg(PROJECT, project))
         .command(Command::new("list", "List projects.", list).flags(super::tree::list_flags()))
-        .command(Command::new("get-iam-policy", "Get IAM policy for a project.", get_policy).arg(PROJECT, project))
+        .command(
+            Command::new("get-iam-policy", "Get IAM policy for a project.", get_policy).arg(PROJECT, project),
+        )
         .command(
             Command::new("add-iam-policy-binding", "Add IAM policy binding for a project.", add)
                 .arg(PROJECT, project)
                 .flags(policy::member_flags()),
         )
         .command(
-            Command::new("remove-iam-policy-binding", "Remove IAM policy binding from the IAM policy of a project.", remove)
-                .arg(PROJECT, project)
-                .flags(policy::member_flags()),
+            Command::new(
+                "remove-iam-policy-binding",
+                "Remove IAM policy binding from the IAM policy of a project.",
+                remove,
+            )
+            .arg(PROJECT, project)
+            .flags(policy::member_flags()),
         )
 }
 
@@ -56,7 +62,9 @@ fn list(inv: &Invocation<'_>) -> Result<(), Failure> {
         return Err(Failure::googleapis(&answer));
     }
     let found = answer.body.get("projects").and_then(Value::as_array).cloned().unwrap_or_default();
-    inv.list_with_uri(found, TABLE, &|project| Some(format!("projects/{}", project.get("projectId")?.as_str()?)))
+    inv.list_with_uri(found, TABLE, &|project| {
+        Some(format!("projects/{}", project.get("projectId")?.as_str()?))
+    })
 }
 
 fn read_policy(inv: &Invocation<'_>, project: &str) -> Result<Value, Failure> {
@@ -80,12 +88,20 @@ fn remove(inv: &Invocation<'_>) -> Result<(), Failure> {
     change_policy(inv, policy::remove_member)
 }
 
-fn change_policy(inv: &Invocation<'_>, change: fn(&mut Value, &str, &str) -> Result<(), Failure>) -> Result<(), Failure> {
+fn change_policy(
+    inv: &Invocation<'_>,
+    change: fn(&mut Value, &str, &str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let project = inv.args.name(PROJECT);
     let mut policy = read_policy(inv, project)?;
-    change(&mut policy, inv.args.text("member").unwrap_or_default(), inv.args.text("role").unwrap_or_default())?;
+    change(
+        &mut policy,
+        inv.args.text("member").unwrap_or_default(),
+        inv.args.text("role").unwrap_or_default(),
+    )?;
     policy["version"] = json!(POLICY_VERSION);
-    let answer = inv.api.post(&format!("/v1/projects/{project}:setIamPolicy?alt=json"), &json!({"policy": policy}))?;
+    let answer =
+        inv.api.post(&format!("/v1/projects/{project}:setIamPolicy?alt=json"), &json!({"policy": policy}))?;
     if !answer.is_success() {
         return Err(refused(project, &answer));
     }

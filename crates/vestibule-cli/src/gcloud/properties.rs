@@ -32,8 +32,12 @@ pub struct Properties {
 
 impl Properties {
     pub fn load(environment: &Environment) -> Properties {
-        let file = environment.config_folder().map(|folder| folder.join("configurations").join("config_default"));
-        let stored = file.as_ref().and_then(|file| fs::read_to_string(file).ok()).map_or_else(BTreeMap::new, |text| parse(&text));
+        let file =
+            environment.config_folder().map(|folder| folder.join("configurations").join("config_default"));
+        let stored = file
+            .as_ref()
+            .and_then(|file| fs::read_to_string(file).ok())
+            .map_or_else(BTreeMap::new, |text| parse(&text));
         let mut properties = Properties { file, stored, environment: BTreeMap::new() };
         for (section, names) in SECTIONS {
             for name in *names {
@@ -78,7 +82,10 @@ impl Properties {
 
     fn store(&self) -> io::Result<()> {
         let Some(file) = &self.file else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "no folder for the configuration: set CLOUDSDK_CONFIG or HOME"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no folder for the configuration: set CLOUDSDK_CONFIG or HOME",
+            ));
         };
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder)?;

@@ -43,7 +43,9 @@ pub fn enable_services(inv: &Invocation<'_>, project: &str, names: &[String]) ->
     let base = format!("/v1/projects/{project}/services");
     // A deployment enables by batch, also a single one.
     let answer = match names {
-        [one] if inv.path.ends_with(&["enable"]) => inv.api.post(&format!("{base}/{one}:enable?alt=json"), &json!({}))?,
+        [one] if inv.path.ends_with(&["enable"]) => {
+            inv.api.post(&format!("{base}/{one}:enable?alt=json"), &json!({}))?
+        }
         many => inv.api.post(&format!("{base}:batchEnable?alt=json"), &json!({"serviceIds": many}))?,
     };
     if !answer.is_success() {
@@ -73,7 +75,10 @@ fn finish(inv: &Invocation<'_>, operation: Value) -> Result<(), Failure> {
             return Ok(());
         }
         if start.elapsed() > LIMIT {
-            return Err(Failure::new(format!("Operation {name} did not finish within {} minutes.", LIMIT.as_secs() / 60)));
+            return Err(Failure::new(format!(
+                "Operation {name} did not finish within {} minutes.",
+                LIMIT.as_secs() / 60
+            )));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -98,7 +103,8 @@ fn list(inv: &Invocation<'_>) -> Result<(), Failure> {
     let mut found = Vec::new();
     let mut page = String::new();
     loop {
-        let answer = inv.api.get(&format!("/v1/projects/{project}/services?alt=json{filter}&pageSize=200{page}"))?;
+        let answer =
+            inv.api.get(&format!("/v1/projects/{project}/services?alt=json{filter}&pageSize=200{page}"))?;
         if !answer.is_success() {
             return Err(refused(&project, &answer));
         }

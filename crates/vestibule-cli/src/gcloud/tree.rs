@@ -2,7 +2,7 @@
 
 use super::grammar::{Command, Flag, Group};
 use super::invocation::Invocation;
-use super::{GCLOUD_VERSION, auth, compute, config, dns, iam, logging, projects, run, services};
+use super::{GCLOUD_VERSION, auth, compute, config, dns, iam, logging, projects, run, secrets, services};
 use crate::gcloud::error::Failure;
 
 /// All commands.
@@ -16,6 +16,7 @@ pub fn root() -> Group {
         .group(logging::group())
         .group(projects::group())
         .group(run::group())
+        .group(secrets::group())
         .group(services::group())
         .command(Command::new("version", "Print version information.", version))
 }
@@ -24,7 +25,10 @@ pub fn root() -> Group {
 pub fn globals() -> Vec<Flag> {
     let plain = |name, help| Flag::text(name, help);
     vec![
-        plain("project", "The project. Default: CLOUDSDK_CORE_PROJECT, the property core/project, local-project."),
+        plain(
+            "project",
+            "The project. Default: CLOUDSDK_CORE_PROJECT, the property core/project, local-project.",
+        ),
         plain("format", "How to print: json, yaml, table(…), value(…), csv(…), list, text, none."),
         Flag::list("flatten", "Prints a resource for each element under the key.").metavar("KEY"),
         Flag::switch("quiet", "Answers every question with its default.").short('q'),
@@ -48,7 +52,8 @@ pub fn globals() -> Vec<Flag> {
 /// The flags of every `list`.
 pub fn list_flags() -> Vec<Flag> {
     vec![
-        Flag::text("filter", "Only resources that fit, such as 'region:us-central1 AND name~^web'.").metavar("EXPRESSION"),
+        Flag::text("filter", "Only resources that fit, such as 'region:us-central1 AND name~^web'.")
+            .metavar("EXPRESSION"),
         Flag::list("sort-by", "Fields to sort by; ~ in front sorts the other way.").metavar("FIELD"),
         Flag::int("limit", "The most resources to list."),
         Flag::int("page-size", "Accepted; pages do not show."),
@@ -73,7 +78,8 @@ mod tests {
     #[test]
     fn names_are_unique() {
         fn check(group: &Group, above: &[&str]) {
-            let mut names: Vec<&str> = group.groups.iter().map(|g| g.name).chain(group.commands.iter().map(|c| c.name)).collect();
+            let mut names: Vec<&str> =
+                group.groups.iter().map(|g| g.name).chain(group.commands.iter().map(|c| c.name)).collect();
             let count = names.len();
             names.sort_unstable();
             names.dedup();
@@ -81,7 +87,8 @@ mod tests {
             let own: Vec<&str> = group.flags.iter().map(|f| f.name).collect();
             let inherited = [above, &own].concat();
             for command in &group.commands {
-                let mut flags: Vec<&str> = command.flags.iter().map(|f| f.name).chain(inherited.iter().copied()).collect();
+                let mut flags: Vec<&str> =
+                    command.flags.iter().map(|f| f.name).chain(inherited.iter().copied()).collect();
                 let count = flags.len();
                 flags.sort_unstable();
                 flags.dedup();
@@ -100,7 +107,12 @@ mod tests {
             assert!(group.summary.ends_with('.'), "{}", group.name);
             for command in &group.commands {
                 assert!(command.summary.ends_with('.'), "{} {}", group.name, command.name);
-                assert!(command.flags.iter().all(|f| f.help.ends_with('.')), "{} {}", group.name, command.name);
+                assert!(
+                    command.flags.iter().all(|f| f.help.ends_with('.')),
+                    "{} {}",
+                    group.name,
+                    command.name
+                );
             }
             group.groups.iter().for_each(check);
         }

@@ -52,7 +52,8 @@ impl Client {
 
     /// GET, with an identity token where there is one.
     pub fn get(&self, url: &str, token: Option<&Secret>, trust: &Trust) -> io::Result<Reply> {
-        let parsed = Url::parse(url).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a URL"))?;
+        let parsed =
+            Url::parse(url).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a URL"))?;
         let stream = self.gateway.tunnel(parsed.host, parsed.port)?;
         ask(stream, &parsed, token, trust)
     }
@@ -66,7 +67,10 @@ pub fn get_from_outside(url: &str, front: &str, token: Option<&Secret>, trust: &
 }
 
 fn ask(stream: TcpStream, url: &Url<'_>, token: Option<&Secret>, trust: &Trust) -> io::Result<Reply> {
-    let mut headers = vec![("Accept".to_owned(), "application/json".to_owned()), ("Connection".to_owned(), "close".to_owned())];
+    let mut headers = vec![
+        ("Accept".to_owned(), "application/json".to_owned()),
+        ("Connection".to_owned(), "close".to_owned()),
+    ];
     if let Some(token) = token {
         headers.push(("Authorization".to_owned(), format!("Bearer {}", token.reveal())));
     }
@@ -87,7 +91,8 @@ pub fn trust(pems: &[&str]) -> Result<Trust, String> {
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = builder.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    let config =
+        builder.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
     Ok(Arc::new(config))
 }
 

@@ -30,7 +30,10 @@ pub struct Cloud {
 impl Cloud {
     /// Starts `program serve`.
     pub fn start(program: &Path) -> Result<Cloud, String> {
-        let folder = tempfile::Builder::new().prefix("vestibule-tour-").tempdir().map_err(|e| format!("cannot make a folder: {e}"))?;
+        let folder = tempfile::Builder::new()
+            .prefix("vestibule-tour-")
+            .tempdir()
+            .map_err(|e| format!("cannot make a folder: {e}"))?;
         let work = folder.path().to_owned();
         let log = work.join("serve.log");
         let errors = std::fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
@@ -47,7 +50,16 @@ impl Cloud {
         let (line, stdout) = first_line(stdout)?;
         let started_in = begun.elapsed();
         let api = line.split_whitespace().find_map(|word| word.strip_prefix("api=")).map(str::to_owned);
-        let mut cloud = Cloud { child, folder: Some(folder), stays: false, api: String::new(), started_in, work, log, _stdout: stdout };
+        let mut cloud = Cloud {
+            child,
+            folder: Some(folder),
+            stays: false,
+            api: String::new(),
+            started_in,
+            work,
+            log,
+            _stdout: stdout,
+        };
         match api {
             Some(api) if line.starts_with("ready ") => cloud.api = api,
             _ => {

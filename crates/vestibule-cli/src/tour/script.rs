@@ -87,7 +87,9 @@ impl<'p> Tour<'p> {
         self.show.line(&format!("\nThe cloud is still running (process {pid}). Use it with:"));
         self.show.line(&format!("  eval \"$(vestibule env --api {api} --project {PROJECT})\""));
         self.show.line("  vestibule gcloud compute forwarding-rules list");
-        self.show.line(&format!("  vestibule vm run --network my-vpc --subnet my-subnet -- curl -i http://{VIP}/"));
+        self.show.line(&format!(
+            "  vestibule vm run --network my-vpc --subnet my-subnet -- curl -i http://{VIP}/"
+        ));
         self.show.line(&format!("End it with `kill {pid}`; its folder is {}.", self.cloud.work.display()));
         Ok(())
     }
@@ -117,7 +119,9 @@ impl<'p> Tour<'p> {
     fn set_up(&self) -> Result<String, String> {
         self.show.heading("The network");
         self.gcloud("compute networks create my-vpc --subnet-mode=custom")?;
-        self.gcloud(&format!("compute networks subnets create my-subnet --network=my-vpc --range=10.0.0.0/24 --region={REGION}"))?;
+        self.gcloud(&format!(
+            "compute networks subnets create my-subnet --network=my-vpc --range=10.0.0.0/24 --region={REGION}"
+        ))?;
 
         self.show.heading("The services");
         for service in &SERVICES {
@@ -188,7 +192,9 @@ impl<'p> Tour<'p> {
         self.show.heading("7. Private DNS");
         self.gcloud("dns managed-zones create internal-zone --dns-name=internal.example.com. --visibility=private --networks=my-vpc")?;
         for (name, address) in RECORDS {
-            self.gcloud(&format!("dns record-sets create {name}. --zone=internal-zone --type=A --ttl=300 --rrdatas={address}"))?;
+            self.gcloud(&format!(
+                "dns record-sets create {name}. --zone=internal-zone --type=A --ttl=300 --rrdatas={address}"
+            ))?;
         }
         Ok(certificate)
     }
@@ -228,14 +234,31 @@ impl<'p> Tour<'p> {
                 "run services add-iam-policy-binding {} --region={REGION} --member=serviceAccount:{CALLER} --role=roles/run.invoker",
                 service.name
             ))?;
-            let url = self.gcloud(&format!("run services describe {} --region={REGION} --format='value(status.url)'", service.name))?;
+            let url = self.gcloud(&format!(
+                "run services describe {} --region={REGION} --format='value(status.url)'",
+                service.name
+            ))?;
             tokens.push((url.trim().to_owned(), self.token(url.trim())?));
         }
-        let [internal, api, web] = tokens.as_slice() else { return Err("three services were expected".to_owned()) };
+        let [internal, api, web] = tokens.as_slice() else {
+            return Err("three services were expected".to_owned());
+        };
 
         self.show.heading("With a token");
-        ask("default service", &format!("http://{VIP}/"), Some(&internal.1), 200, Some("my-internal-service"))?;
-        ask("path rule /api/*", &format!("http://{VIP}/api/items"), Some(&api.1), 200, Some("my-api-service"))?;
+        ask(
+            "default service",
+            &format!("http://{VIP}/"),
+            Some(&internal.1),
+            200,
+            Some("my-internal-service"),
+        )?;
+        ask(
+            "path rule /api/*",
+            &format!("http://{VIP}/api/items"),
+            Some(&api.1),
+            200,
+            Some("my-api-service"),
+        )?;
         ask("path rule /web/*", &format!("http://{VIP}/web/"), Some(&web.1), 200, Some("my-web-service"))?;
         ask("another service's token", &format!("http://{VIP}/api/items"), Some(&web.1), 401, None)?;
         ask("by DNS name", &format!("http://{NAME}/"), Some(&internal.1), 200, Some("my-internal-service"))?;
@@ -250,8 +273,9 @@ impl<'p> Tour<'p> {
     }
 
     fn token(&self, audience: &str) -> Result<Secret, String> {
-        let command =
-            format!("auth print-identity-token --impersonate-service-account={CALLER} --audiences={audience} --include-email");
+        let command = format!(
+            "auth print-identity-token --impersonate-service-account={CALLER} --audiences={audience} --include-email"
+        );
         let (token, _, took) = self.quiet(&command)?;
         let secret = Secret::new(token.trim());
         self.show.command(&format!("gcloud {command}"), &secret.to_string(), took);
@@ -260,16 +284,28 @@ impl<'p> Tour<'p> {
 
     fn ask(&self, client: &Client, trust: &Trust, question: &Question<'_>) -> Result<(), String> {
         let begun = Instant::now();
-        let reply = client.get(question.url, question.token, trust).map_err(|error| format!("GET {}: {error}", question.url))?;
+        let reply = client
+            .get(question.url, question.token, trust)
+            .map_err(|error| format!("GET {}: {error}", question.url))?;
         self.show.request(question.what, question.url, &reply, question.status, begun.elapsed());
         if reply.status != question.status {
-            return Err(format!("GET {} answered {}, not {}: {}", question.url, reply.status, question.status, reply.body.trim()));
+            return Err(format!(
+                "GET {} answered {}, not {}: {}",
+                question.url,
+                reply.status,
+                question.status,
+                reply.body.trim()
+            ));
         }
-        let served = serde_json::from_str::<Value>(&reply.body).ok().and_then(|body| body.get("service")?.as_str().map(str::to_owned));
+        let served = serde_json::from_str::<Value>(&reply.body)
+            .ok()
+            .and_then(|body| body.get("service")?.as_str().map(str::to_owned));
         match question.service {
-            Some(service) if served.as_deref() != Some(service) => {
-                Err(format!("GET {} was answered by {}, not {service}", question.url, served.as_deref().unwrap_or("nobody")))
-            }
+            Some(service) if served.as_deref() != Some(service) => Err(format!(
+                "GET {} was answered by {}, not {service}",
+                question.url,
+                served.as_deref().unwrap_or("nobody")
+            )),
             _ => Ok(()),
         }
     }
@@ -278,9 +314,14 @@ impl<'p> Tour<'p> {
     fn refused_outside(&self, url: &str, token: &Secret, trust: &Trust) -> Result<(), String> {
         let api = Api::new(&self.cloud.api, Secret::new("local"));
         let status = api.get("/vestibule/v1/status").map_err(|error| error.to_string())?;
-        let front = status.body.get("front").and_then(Value::as_str).ok_or("the API does not tell where default URLs are served")?;
+        let front = status
+            .body
+            .get("front")
+            .and_then(Value::as_str)
+            .ok_or("the API does not tell where default URLs are served")?;
         let begun = Instant::now();
-        let reply = client::get_from_outside(url, front, Some(token), trust).map_err(|error| format!("GET {url}: {error}"))?;
+        let reply = client::get_from_outside(url, front, Some(token), trust)
+            .map_err(|error| format!("GET {url}: {error}"))?;
         self.show.request("from outside", url, &reply, 404, begun.elapsed());
         match reply.status {
             404 => Ok(()),
@@ -311,7 +352,9 @@ impl<'p> Tour<'p> {
     fn read_logs(&self) -> Result<(), String> {
         self.show.heading("The log");
         let filter = "resource.type=\"internal_http_lb_rule\" AND resource.labels.forwarding_rule_name=\"my-internal-lb-rule\"";
-        let command = format!("logging read '{filter}' --limit=20 --format='value(httpRequest.status,httpRequest.requestUrl)'");
+        let command = format!(
+            "logging read '{filter}' --limit=20 --format='value(httpRequest.status,httpRequest.requestUrl)'"
+        );
         let begun = Instant::now();
         loop {
             let (stdout, _, took) = self.quiet(&command)?;
@@ -334,7 +377,8 @@ impl<'p> Tour<'p> {
             self.gcloud(&format!("dns record-sets delete {name}. --zone=internal-zone --type=A"))?;
         }
         self.gcloud("dns managed-zones delete internal-zone")?;
-        let regional = |what: &str, name: &str| self.gcloud(&format!("compute {what} delete {name} --region={REGION}"));
+        let regional =
+            |what: &str, name: &str| self.gcloud(&format!("compute {what} delete {name} --region={REGION}"));
         for rule in &RULES {
             regional("forwarding-rules", rule.name)?;
         }
@@ -342,7 +386,10 @@ impl<'p> Tour<'p> {
         regional("target-https-proxies", "my-internal-https-proxy")?;
         regional("ssl-certificates", "my-internal-cert")?;
         regional("url-maps", "my-internal-url-map")?;
-        let groups = SERVICES.iter().map(|service| (service.backend, service.neg)).chain([("my-flexible-backend", "my-flexible-neg")]);
+        let groups = SERVICES
+            .iter()
+            .map(|service| (service.backend, service.neg))
+            .chain([("my-flexible-backend", "my-flexible-neg")]);
         for (backend, neg) in groups {
             regional("backend-services", backend)?;
             regional("network-endpoint-groups", neg)?;
@@ -371,7 +418,13 @@ struct Rule {
 /// Two rules on one address would need a shared one; each has its own.
 const RULES: [Rule; 2] = [
     Rule { name: "my-internal-lb-rule", address: VIP, port: 80, kind: "http", proxy: "my-internal-proxy" },
-    Rule { name: "my-internal-https-rule", address: TLS_VIP, port: 443, kind: "https", proxy: "my-internal-https-proxy" },
+    Rule {
+        name: "my-internal-https-rule",
+        address: TLS_VIP,
+        port: 443,
+        kind: "https",
+        proxy: "my-internal-https-proxy",
+    },
 ];
 
 /// Names of the private zone.

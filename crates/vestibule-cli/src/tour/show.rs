@@ -48,7 +48,8 @@ impl<'p> Show<'p> {
     }
 
     pub fn failure(&self, text: &str) {
-        self.printer.note_line(&format!("{}: {text}", self.printer.note_tone(Tone::Bad, "the tour stops here")));
+        self.printer
+            .note_line(&format!("{}: {text}", self.printer.note_tone(Tone::Bad, "the tour stops here")));
     }
 
     pub fn printer(&self) -> &'p Printer {
@@ -106,7 +107,10 @@ mod tests {
     #[test]
     fn one_line_an_answer() {
         let reply = |body: &str| Reply { status: 200, body: body.into() };
-        assert_eq!(summary(&reply(r#"{"service":"s","revision":"r"}"#)).as_deref(), Some("answered by service s, revision r"));
+        assert_eq!(
+            summary(&reply(r#"{"service":"s","revision":"r"}"#)).as_deref(),
+            Some("answered by service s, revision r")
+        );
         let page = "<html><title>403 Forbidden</title><h1>Error: Forbidden</h1>\n<h2></h2>";
         assert_eq!(summary(&reply(page)).as_deref(), Some("Error: Forbidden"));
         assert_eq!(summary(&reply("")), None);

@@ -4,11 +4,14 @@
 //! again, that enters and then replaces itself.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use clap::Args;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use vestibule_vpc::Guest;
+use vestibule_vpc::namespace::{Place, enter_place};
 
 use super::lease::Vm;
 
@@ -20,6 +23,11 @@ pub struct Options {
     user_namespace: Option<String>,
     #[arg(long)]
     resolv_conf: PathBuf,
+    /// The client's full host name
+    #[arg(long, requires = "address")]
+    hostname: Option<String>,
+    #[arg(long)]
+    address: Option<Ipv4Addr>,
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
 }
@@ -34,7 +42,12 @@ pub fn command(vm: &Vm, command: Vec<OsString>) -> Result<Vec<OsString>, String>
     if let Some(user) = &namespace.user {
         words.extend(["--user-namespace".into(), user.clone().into()]);
     }
-    words.extend(["--resolv-conf".into(), resolv_conf.clone().into(), "--".into()]);
+    words.extend(["--resolv-conf".into(), resolv_conf.clone().into()]);
+    if let Some(hostname) = &vm.hostname {
+        let address = vm.address.clone();
+        words.extend(["--hostname".into(), hostname.into(), "--address".into(), address.into()]);
+    }
+    words.push("--".into());
     words.extend(command);
     Ok(words)
 }
@@ -42,10 +55,17 @@ pub fn command(vm: &Vm, command: Vec<OsString>) -> Result<Vec<OsString>, String>
 /// Enters and becomes the command. Returns only what went wrong.
 pub fn run(options: &Options) -> String {
     let guest = Guest { network: options.network_namespace.clone(), user: options.user_namespace.clone() };
-    if let Err(error) = vestibule_vpc::namespace::enter(&guest, &options.resolv_conf) {
+    let name = options.hostname.as_deref().zip(options.address);
+    let place = Place { guest: &guest, resolv_conf: &options.resolv_conf, name };
+    if let Err(error) = enter_place(&place) {
         return format!("cannot enter the network: {error}");
     }
-    let Some((program, arguments)) = options.command.split_first() else { return "no command to run".to_owned() };
+    // A client without its supervisor would be without a lease. Moving between namespaces forgets this, so it comes
+    // last.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let Some((program, arguments)) = options.command.split_first() else {
+        return "no command to run".to_owned();
+    };
     let error = std::process::Command::new(program).args(arguments).exec();
     format!("{}: {error}", program.to_string_lossy())
 }

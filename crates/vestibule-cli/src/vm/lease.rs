@@ -12,6 +12,9 @@ use crate::wire::{self, Endpoint, Request};
 #[derive(Debug, Clone, Deserialize)]
 pub struct Vm {
     pub address: String,
+    /// Its full host name inside the network.
+    #[serde(default)]
+    pub hostname: Option<String>,
     pub resolver: String,
     pub metadata: String,
     pub ca_bundle: String,
@@ -48,7 +51,9 @@ pub struct Lease {
 impl Lease {
     pub fn open(base: &str, wish: &Value) -> Result<Lease, String> {
         let endpoint = Endpoint::parse(base).ok_or_else(|| format!("{base} is no http URL"))?;
-        let failed = |error: std::io::Error| format!("cannot reach the Vestibule API at {base} ({error}). Is `vestibule serve` running?");
+        let failed = |error: std::io::Error| {
+            format!("cannot reach the Vestibule API at {base} ({error}). Is `vestibule serve` running?")
+        };
         let mut stream = endpoint.connect().map_err(failed)?;
         let body = wish.to_string();
         let request = Request {
@@ -67,7 +72,8 @@ impl Lease {
             let message = answer.pointer("/error/message").and_then(Value::as_str).unwrap_or(text.trim());
             return Err(message.to_owned());
         }
-        let vm = serde_json::from_value(answer).map_err(|error| format!("the API's answer is not understood: {error}"))?;
+        let vm = serde_json::from_value(answer)
+            .map_err(|error| format!("the API's answer is not understood: {error}"))?;
         Ok(Lease { vm, connection })
     }
 
@@ -93,5 +99,64 @@ impl Watch {
         let _ = self.connection.get_ref().set_read_timeout(None);
         let mut byte = [0];
         while matches!(self.connection.read(&mut byte), Ok(1)) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, Write};
+    use std::net::TcpListener;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// Answers one request with `reply` and keeps the connection until the client ends it.
+    fn server(reply: &'static str) -> (String, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                reader.read_line(&mut head).unwrap();
+            }
+            stream.write_all(reply.as_bytes()).unwrap();
+            let mut rest = Vec::new();
+            let _ = reader.read_to_end(&mut rest);
+            head + &String::from_utf8_lossy(&rest)
+        });
+        (base, thread)
+    }
+
+    #[test]
+    fn the_lease_ends_with_its_holder() {
+        let body = r#"{"id":"vm-1","address":"10.0.0.2","mode":"loopback","resolver":"r","metadata":"m","ca_bundle":"c","gateway":{"http":"h","socks5":"s"}}"#;
+        let reply =
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n", body.len());
+        let (base, server) = server(Box::leak(reply.into_boxed_str()));
+        let lease = Lease::open(&base, &json!({"network": "n"})).unwrap();
+        assert_eq!(lease.vm.address, "10.0.0.2");
+        let watch = lease.watch();
+        let handle = watch.handle().unwrap();
+        let waiting = std::thread::spawn(move || watch.wait());
+        handle.shutdown(std::net::Shutdown::Both).unwrap();
+        waiting.join().unwrap();
+        let request = server.join().unwrap();
+        assert!(
+            request.starts_with("POST /vestibule/v1/vms HTTP/1.1\r\n")
+                && request.ends_with(r#"{"network":"n"}"#),
+            "{request}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_told() {
+        let reply = "HTTP/1.1 404 No\r\nContent-Length: 43\r\n\r\n{\"error\":{\"message\":\"no such subnetwork\"}}\n\n";
+        let (base, server) = server(reply);
+        let error = Lease::open(&base, &json!({})).err().unwrap();
+        assert_eq!(error, "no such subnetwork");
+        server.join().unwrap();
     }
 }

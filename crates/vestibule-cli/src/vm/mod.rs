@@ -47,6 +47,9 @@ pub struct Run {
     /// Who the client is to the metadata server [default: the project's Compute Engine account]
     #[arg(long, value_name = "EMAIL")]
     service_account: Option<String>,
+    /// Network tags of the client, for firewall rules
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tags: Vec<String>,
     /// The project [default: $CLOUDSDK_CORE_PROJECT, or local-project]
     #[arg(long, value_name = "ID")]
     project: Option<String>,
@@ -65,7 +68,11 @@ pub fn run(command: Command, environment: &Environment, _printer: &Printer) -> R
 impl Run {
     fn run(self, environment: &Environment) -> Result<u8, String> {
         let base = environment.get("VESTIBULE_API").unwrap_or(DEFAULT_API);
-        let project = self.project.as_deref().or_else(|| environment.get("CLOUDSDK_CORE_PROJECT")).unwrap_or(DEFAULT_PROJECT);
+        let project = self
+            .project
+            .as_deref()
+            .or_else(|| environment.get("CLOUDSDK_CORE_PROJECT"))
+            .unwrap_or(DEFAULT_PROJECT);
         let lease = Lease::open(base, &self.wish(project))?;
         let command = match &lease.vm.namespace {
             None => self.command,
@@ -77,11 +84,18 @@ impl Run {
     /// The body of the request for a lease.
     fn wish(&self, project: &str) -> Value {
         let mut wish = json!({"project": project, "network": self.network, "subnet": self.subnet});
-        let texts = [("region", self.region.clone()), ("address", self.address.map(|ip| ip.to_string())), ("serviceAccount", self.service_account.clone())];
+        let texts = [
+            ("region", self.region.clone()),
+            ("address", self.address.map(|ip| ip.to_string())),
+            ("serviceAccount", self.service_account.clone()),
+        ];
         for (name, value) in texts {
             if let Some(value) = value {
                 wish[name] = json!(value);
             }
+        }
+        if !self.tags.is_empty() {
+            wish["tags"] = json!(self.tags);
         }
         wish
     }
@@ -103,7 +117,8 @@ fn variables(vm: &Vm) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec();
-    let (http, socks) = vm.gateway.as_ref().map_or((String::new(), String::new()), |g| (g.http.clone(), g.socks5.clone()));
+    let (http, socks) =
+        vm.gateway.as_ref().map_or((String::new(), String::new()), |g| (g.http.clone(), g.socks5.clone()));
     for name in ["http_proxy", "https_proxy"] {
         set.push((name.to_owned(), http.clone()));
         set.push((name.to_uppercase(), http.clone()));

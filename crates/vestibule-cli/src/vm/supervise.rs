@@ -20,7 +20,10 @@ const SIGNALLED: i32 = 128;
 
 /// Runs the command and gives its exit code. Signals that end or stop programs go to the command, not to us: it decides.
 pub fn run(command: &[OsString], variables: Vec<(String, String)>, lease: Watch) -> Result<u8, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     let handle = lease.handle().map_err(|error| error.to_string())?;
     let watcher = std::thread::spawn(move || lease.wait());
     let outcome = runtime.block_on(supervise(command, variables));
@@ -31,7 +34,9 @@ pub fn run(command: &[OsString], variables: Vec<(String, String)>, lease: Watch)
 }
 
 async fn supervise(command: &[OsString], variables: Vec<(String, String)>) -> Result<u8, String> {
-    let Some((program, arguments)) = command.split_first() else { return Err("no command to run".to_owned()) };
+    let Some((program, arguments)) = command.split_first() else {
+        return Err("no command to run".to_owned());
+    };
     let listen = |kind: SignalKind| signal(kind).map_err(|error| error.to_string());
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;

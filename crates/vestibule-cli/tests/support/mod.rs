@@ -1,5 +1,7 @@
 //! A server that expects recorded calls in their order, and gives the recorded answers.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop where its world is not as it should be")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -49,8 +51,10 @@ impl Replay {
     /// What was not as recorded: wrong calls and missing ones.
     pub fn complaints(&self) -> Vec<String> {
         let mut state = self.state.lock().unwrap();
-        let missing: Vec<String> =
-            state.expected[state.next..].iter().map(|call| format!("not called: {} {}", call.method, call.target)).collect();
+        let missing: Vec<String> = state.expected[state.next..]
+            .iter()
+            .map(|call| format!("not called: {} {}", call.method, call.target))
+            .collect();
         state.complaints.extend(missing);
         std::mem::take(&mut state.complaints)
     }
@@ -100,7 +104,9 @@ fn answer(state: &mut State, base: &str, method: &str, target: &str, body: &str)
     };
     state.next += 1;
     if (call.method.as_str(), plain(&call.target).as_str()) != (method, plain(target).as_str()) {
-        state.complaints.push(format!("expected {} {}\n  but got {method} {target}", call.method, call.target));
+        state
+            .complaints
+            .push(format!("expected {} {}\n  but got {method} {target}", call.method, call.target));
     }
     let sent: Value = serde_json::from_str(&body.replace(base, "HOST")).unwrap_or(Value::String(body.into()));
     let sent = if body.is_empty() { Value::Null } else { sent };
@@ -113,7 +119,9 @@ fn answer(state: &mut State, base: &str, method: &str, target: &str, body: &str)
     }
     let text = match &call.response {
         Value::Null => String::new(),
-        other => other.to_string().replace("HOSTPORT", base.trim_start_matches("http://")).replace("HOST", base),
+        other => {
+            other.to_string().replace("HOSTPORT", base.trim_start_matches("http://")).replace("HOST", base)
+        }
     };
     (call.status, text)
 }
@@ -164,7 +172,8 @@ fn blur(value: &mut Value) {
 /// `service-00005-abc` as `service-00005-xxx`: the letters are invented.
 fn blur_revision(text: &str) -> String {
     let Some((head, tail)) = text.rsplit_once('-') else { return text.to_owned() };
-    let numbered = head.rsplit('-').next().is_some_and(|n| n.len() == 5 && n.bytes().all(|b| b.is_ascii_digit()));
+    let numbered =
+        head.rsplit('-').next().is_some_and(|n| n.len() == 5 && n.bytes().all(|b| b.is_ascii_digit()));
     match numbered && tail.len() == 3 {
         true => format!("{head}-xxx"),
         false => text.to_owned(),
@@ -175,7 +184,8 @@ fn sorted(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(sorted).collect(),
         Value::Object(map) => {
-            let ordered: std::collections::BTreeMap<_, _> = map.iter().map(|(k, v)| (k.clone(), sorted(v))).collect();
+            let ordered: std::collections::BTreeMap<_, _> =
+                map.iter().map(|(k, v)| (k.clone(), sorted(v))).collect();
             serde_json::to_value(ordered).unwrap()
         }
         other => other.clone(),

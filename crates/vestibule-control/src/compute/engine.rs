@@ -256,7 +256,7 @@ fn check_fingerprint(kind: &dyn Kind, old: &Document, body: &Document, required:
     }
     match document::text(body, "fingerprint") {
         None if required => Err(Error::condition_not_met("Missing fingerprint.")),
-        Some(sent) if !same_bytes(sent, document::text(old, "fingerprint")) => {
+        Some(sent) if !document::same_bytes(sent, document::text(old, "fingerprint")) => {
             Err(Error::condition_not_met("Invalid fingerprint."))
         }
         _ => Ok(()),
@@ -266,7 +266,7 @@ fn check_fingerprint(kind: &dyn Kind, old: &Document, body: &Document, required:
 fn set_labels(old: &Document, body: &Document) -> Result<Document, Error> {
     let current = document::text(old, "labelFingerprint");
     if let Some(sent) = document::text(body, "labelFingerprint")
-        && !same_bytes(sent, current)
+        && !document::same_bytes(sent, current)
     {
         let message = "Labels fingerprint either invalid or resource labels have changed";
         return Err(Error::condition_not_met(message));
@@ -282,10 +282,4 @@ fn set_labels(old: &Document, body: &Document) -> Result<Document, Error> {
         }
     }
     Ok(new)
-}
-
-/// Compares two base64 texts in either alphabet: Google writes `-_`, and clients may have re-encoded to `+/`.
-fn same_bytes(sent: &str, current: Option<&str>) -> bool {
-    let plain = |text: &str| text.trim_end_matches('=').replace('-', "+").replace('_', "/");
-    current.is_some_and(|current| plain(sent) == plain(current))
 }

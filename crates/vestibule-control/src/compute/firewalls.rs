@@ -1,5 +1,5 @@
-//! Firewall rules of VPC networks: documents with Google's checks and defaults. Nothing enforces them yet, and the
-//! operation of an enabled deny rule says so.
+//! Firewall rules of VPC networks: documents with Google's checks and defaults. What they mean for packets is compiled
+//! by [`crate::vpc::firewall`]; where nothing can enforce them, the operation of an enabled rule says so.
 
 use serde_json::Value;
 use vestibule_model::ResourceName;
@@ -82,8 +82,10 @@ fn validate(change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) ->
         document::one_of(log, "resource.logConfig", "metadata", &metadata)?;
     }
     change.resolve(name, doc, "network", &networks::SCOPE, &["networks"])?;
-    if doc.contains_key("denied") && !document::flag(doc, "disabled") {
-        change.warn("NOT_CRITICAL_ERROR", "Firewall rules are kept and not enforced.");
+    if !document::flag(doc, "disabled")
+        && let Some(why) = change.control().settings().firewall_gap.clone()
+    {
+        change.warn("NOT_CRITICAL_ERROR", format!("Firewall rules are kept and not enforced: {why}"));
     }
     Ok(())
 }
@@ -188,6 +190,7 @@ fn is_any_range(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Settings;
     use crate::compute::testing::World;
     use serde_json::json;
 
@@ -253,6 +256,22 @@ mod tests {
         assert_eq!(doc["priority"], 1000);
         assert!(doc.get("description").is_none() && doc.get("sourceTags").is_none());
         assert!(world.try_patch(path, json!({"direction": "EGRESS"})).is_err());
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_said() {
+        let settings =
+            Settings { firewall_gap: Some("There is no network.".to_owned()), ..Settings::default() };
+        let world = World::with_settings(settings);
+        world.network("n");
+        let operation = world.insert("global/firewalls", body(json!({})));
+        let text = "Firewall rules are kept and not enforced: There is no network.";
+        assert_eq!(operation["warnings"][0]["message"], text);
+        let disabled = world.insert("global/firewalls", body(json!({"name": "g", "disabled": true})));
+        assert_eq!(disabled.get("warnings"), None);
+        let enforced = World::new();
+        enforced.network("n");
+        assert_eq!(enforced.insert("global/firewalls", body(json!({}))).get("warnings"), None);
     }
 
     #[test]

@@ -64,8 +64,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub use engine::{Call, Compute};
-pub(crate) use labels::check as check_labels;
 pub use kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, Verb, linked};
+pub(crate) use labels::check as check_labels;
 pub use operations::{KEEP_FOR, KEEP_NEWEST, OperationLog, WAIT_LIMIT};
 pub use vms::{VmAddress, Vms};
 

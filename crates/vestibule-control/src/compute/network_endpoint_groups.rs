@@ -216,8 +216,11 @@ fn mask_of(settings: &Document, path: &str, platform: Platform) -> Result<Option
     }
 }
 
+/// A field and what its values must be.
+type NameRule = (&'static str, fn(&str) -> bool);
+
 fn check_names(settings: &Document, path: &str, platform: Platform) -> Result<(), Error> {
-    let rules: [Option<(&str, fn(&str) -> bool)>; 2] = match platform {
+    let rules: [Option<NameRule>; 2] = match platform {
         Platform::CloudRun => [Some(("service", is_valid_name)), Some(("tag", is_valid_name))],
         Platform::CloudFunction => [Some(("function", is_function)), None],
         Platform::AppEngine => [Some(("service", is_function)), Some(("version", is_version))],

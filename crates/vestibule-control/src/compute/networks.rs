@@ -251,6 +251,11 @@ mod tests {
             doc["routingConfig"],
             json!({"bgpBestPathSelectionMode": "LEGACY", "routingMode": "GLOBAL"})
         );
+        world.patch("global/networks/n", json!({"routingConfig": {"bgpAlwaysCompareMed": true}}));
+        world.patch("global/networks/n", json!({"routingConfig": {"deleteBgpAlwaysCompareMed": false}}));
+        assert_eq!(world.get("global/networks/n")["routingConfig"]["bgpAlwaysCompareMed"], true);
+        world.patch("global/networks/n", json!({"routingConfig": {"deleteBgpAlwaysCompareMed": true}}));
+        assert_eq!(world.get("global/networks/n")["routingConfig"], doc["routingConfig"]);
         let refused = world.try_patch("global/networks/n", json!({"autoCreateSubnetworks": true}));
         assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
     }

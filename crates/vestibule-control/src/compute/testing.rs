@@ -30,9 +30,13 @@ impl World {
     }
 
     fn with(conformance: Conformance) -> World {
+        World::with_settings(Settings { conformance, ..Settings::default() })
+    }
+
+    pub fn with_settings(settings: Settings) -> World {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let store = Store::open(dir.path()).expect("a fresh store");
-        World { control: Control::open(store, Settings { conformance }), _dir: dir }
+        World { control: Control::open(store, settings), _dir: dir }
     }
 
     pub fn name(&self, path: &str) -> ResourceName {

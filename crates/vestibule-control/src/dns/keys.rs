@@ -2,6 +2,8 @@
 
 use vestibule_store::{KeyValue, View};
 
+use super::policies::PolicyKind;
+
 const ALL: &str = "dns/projects/";
 
 pub(super) fn zone(project: &str, zone: &str) -> String {
@@ -54,6 +56,35 @@ pub(super) fn operations(zone: &str) -> String {
     format!("{zone}/operations/")
 }
 
+pub(super) fn policy(kind: PolicyKind, project: &str, name: &str) -> String {
+    format!("{ALL}{project}/{}/{name}", kind.collection())
+}
+
+/// All policies of all projects, with what belongs to them.
+pub(super) fn all_policies(view: &View) -> impl Iterator<Item = &KeyValue> {
+    view.range(ALL).filter(|kv| policy_kind(&kv.key).is_some())
+}
+
+/// What kind of policy this is the key of, if it is one's and not that of something inside of one.
+pub(super) fn policy_kind(key: &str) -> Option<PolicyKind> {
+    policy_of(key).filter(|(policy, _)| *policy == key).map(|(_, kind)| kind)
+}
+
+/// The key of the policy that a DNS key is, or belongs to.
+pub(super) fn policy_of(key: &str) -> Option<(&str, PolicyKind)> {
+    let (project, rest) = key.strip_prefix(ALL)?.split_once('/')?;
+    let (collection, name) = rest.split_once('/')?;
+    let kinds = [PolicyKind::Server, PolicyKind::Response];
+    let kind = kinds.into_iter().find(|kind| kind.collection() == collection)?;
+    let name = name.split('/').next().filter(|name| !name.is_empty())?;
+    Some((&key[..ALL.len() + project.len() + 1 + collection.len() + 1 + name.len()], kind))
+}
+
+/// `policy` is the key of the policy.
+pub(super) fn rule(policy: &str, name: &str) -> String {
+    format!("{policy}/rules/{name}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +101,19 @@ mod tests {
         }
         assert_eq!(zone_of("compute/projects/p/global/networks/n"), None);
         assert_eq!(zone_of("dns/projects/p/managedZones/"), None);
+    }
+
+    #[test]
+    fn what_belongs_to_which_policy() {
+        let key = policy(PolicyKind::Response, "p", "r");
+        assert_eq!(policy_kind(&key), Some(PolicyKind::Response));
+        assert_eq!(policy_of(&rule(&key, "one")), Some((key.as_str(), PolicyKind::Response)));
+        assert_eq!(policy_kind(&rule(&key, "one")), None);
+        assert_eq!(policy_kind(&policy(PolicyKind::Server, "p", "s")), Some(PolicyKind::Server));
+        // Names of zones may be anything, those of collections too.
+        for other in [&zone("p", "policies"), "dns/projects/p/policies/", "compute/projects/p/policies/x"] {
+            assert_eq!(policy_of(other), None, "{other}");
+        }
+        assert_eq!(zone_of(&key), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Cloud DNS: managed zones, their record sets, and the changes made to them.
+//! Cloud DNS: managed zones, their record sets, the changes made to them, and policies.
 //!
 //! A zone is one document, every record set another, so that a change of one record in a zone of ten thousand costs
 //! one row. All ways to change records go through one function ([`records`]): a change is checked and applied as a
@@ -10,14 +10,22 @@
 //! | `…/rrsets/NAME/TYPE` | a record set; NAME in lower case with its dot |
 //! | `…/changes/N` | a change, numbered from 0 (the zone's creation) |
 //! | `…/operations/ID` | an update of the zone |
+//! | `dns/projects/P/policies/NAME` | a server policy |
+//! | `dns/projects/P/responsePolicies/NAME` | a response policy |
+//! | `…/rules/NAME` | a rule of it |
 
+mod binding;
 mod changes;
 mod keys;
 mod operations;
+mod policies;
 mod quota;
 mod reconcile;
 mod records;
 mod routing;
+mod rules;
+mod serial;
+mod servers;
 mod sets;
 mod zone_config;
 mod zones;
@@ -27,6 +35,7 @@ mod tests;
 
 pub use changes::change_order;
 pub use operations::Caller;
+pub use policies::PolicyKind;
 pub use quota::project;
 pub use reconcile::{Reconciler, start};
 pub use sets::set_order;
@@ -129,16 +138,22 @@ impl Dns<'_> {
 
 /// The networks that the document at `key` refers to, by their keys.
 pub(crate) fn references(key: &str, doc: &Document) -> BTreeSet<String> {
-    if !keys::is_zone(key) {
-        return BTreeSet::new();
-    }
-    zone_config::network_links(doc)
-        .filter_map(|link| ResourceName::parse(link).ok())
-        .map(|name| name.key())
-        .collect()
+    let links: Vec<&str> = if keys::is_zone(key) {
+        zone_config::network_links(doc).collect()
+    } else if keys::policy_kind(key).is_some() {
+        binding::links(doc).collect()
+    } else {
+        Vec::new()
+    };
+    links.into_iter().filter_map(|link| ResourceName::parse(link).ok()).map(|name| name.key()).collect()
 }
 
 /// The word for a document's type in texts of refusals.
 pub(crate) fn type_word(key: &str) -> &'static str {
-    if keys::is_zone(key) { "managed_zone" } else { "resource" }
+    match keys::policy_kind(key) {
+        Some(PolicyKind::Server) => "policy",
+        Some(PolicyKind::Response) => "response_policy",
+        None if keys::is_zone(key) => "managed_zone",
+        None => "resource",
+    }
 }

@@ -8,6 +8,9 @@ use crate::{Error, document};
 const SETS_PER_CHANGE: usize = 1000;
 const RECORDS_PER_SET: usize = 100;
 const DATA_PER_CHANGE: usize = 100_000;
+const NETWORKS_PER_POLICY: usize = 100;
+const TARGETS: usize = 50;
+const RULES_PER_POLICY: usize = 10_000;
 
 /// Answers `projects.get`.
 pub fn project(id: &str) -> Value {
@@ -25,7 +28,13 @@ pub fn project(id: &str) -> Value {
             "resourceRecordsPerRrset": RECORDS_PER_SET,
             "networksPerManagedZone": 100,
             "managedZonesPerNetwork": 10_000,
-            "targetNameServersPerManagedZone": 50,
+            "targetNameServersPerManagedZone": TARGETS,
+            "policies": 100,
+            "networksPerPolicy": NETWORKS_PER_POLICY,
+            "targetNameServersPerPolicy": TARGETS,
+            "responsePolicies": 100,
+            "networksPerResponsePolicy": NETWORKS_PER_POLICY,
+            "responsePolicyRulesPerResponsePolicy": RULES_PER_POLICY,
             "whitelistedKeySpecs": [],
         },
     })
@@ -33,21 +42,34 @@ pub fn project(id: &str) -> Value {
 
 /// Checks the size of a change.
 pub(super) fn check(additions: &[Value], deletions: &[Value]) -> Result<(), Error> {
-    let too_much = |what: &str, most: usize| {
-        Err(Error::ResourceExhausted { message: format!("Quota exceeded: at most {most} {what}.") })
-    };
-    if additions.len() > SETS_PER_CHANGE || deletions.len() > SETS_PER_CHANGE {
-        return too_much("record sets may be added, and as many deleted, in one change", SETS_PER_CHANGE);
-    }
+    let sets = "record sets may be added, and as many deleted, in one change";
+    within(additions.len().max(deletions.len()), SETS_PER_CHANGE, sets)?;
     let data = |set: &Value| document::items(document::object(set), "rrdatas").to_vec();
-    if additions.iter().any(|set| data(set).len() > RECORDS_PER_SET) {
-        return too_much("records are allowed in one record set", RECORDS_PER_SET);
-    }
+    let longest = additions.iter().map(|set| data(set).len()).max().unwrap_or(0);
+    within(longest, RECORDS_PER_SET, "records are allowed in one record set")?;
     let texts = additions.iter().flat_map(data);
     let size: usize = texts.map(|text| text.as_str().map_or(0, str::len)).sum();
-    if size > DATA_PER_CHANGE {
-        too_much("bytes of record data may be added in one change", DATA_PER_CHANGE)
-    } else {
-        Ok(())
+    within(size, DATA_PER_CHANGE, "bytes of record data may be added in one change")
+}
+
+/// Checks how many networks a policy is bound to.
+pub(super) fn check_networks(count: usize) -> Result<(), Error> {
+    within(count, NETWORKS_PER_POLICY, "networks may be bound to one policy")
+}
+
+/// Checks how many name servers are asked for one zone, or by one policy.
+pub(super) fn check_targets(count: usize) -> Result<(), Error> {
+    within(count, TARGETS, "target name servers are allowed")
+}
+
+/// Checks how many rules a response policy has.
+pub(super) fn check_rules(count: usize) -> Result<(), Error> {
+    within(count, RULES_PER_POLICY, "rules are allowed in one response policy")
+}
+
+fn within(count: usize, most: usize, what: &str) -> Result<(), Error> {
+    if count <= most {
+        return Ok(());
     }
+    Err(Error::ResourceExhausted { message: format!("Quota exceeded: at most {most} {what}.") })
 }

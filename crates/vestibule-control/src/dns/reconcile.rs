@@ -1,31 +1,29 @@
 //! The resolver's reconciler: keeps it answering what the documents say.
 //!
-//! One thread follows the store. When a zone or one of its record sets changed, that zone is prepared again and a whole
-//! new table, in which all other zones are the very same objects, is handed to the resolver; then the revision is
+//! One thread follows the store. When a zone, one of its record sets or a policy changed, that one is prepared again and a
+//! whole new table, in which all others are the very same objects, is handed to the resolver; then the revision is
 //! acknowledged. [`start`] applies the state it finds before it returns: after a restart the resolver answers before the
 //! API does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vestibule_dns::{Name, Resolver, Table, Visibility, Zone, ZoneKind};
+use vestibule_dns::{Name, Resolver, ResponsePolicy, ServerPolicy, Table, Visibility, Zone, ZoneKind};
 use vestibule_model::ResourceName;
 use vestibule_store::{Changes, View, Watch};
 use vestibule_vpc::NetworkId;
 
-use super::{keys, records, zone_config};
+use super::policies::{self, PolicyKind};
+use super::{keys, records, rules, zone_config};
 use crate::{Control, Document, Plane, document};
 
 /// How long the reconciler sleeps when nothing happens. It then looks whether it should end.
 const IDLE: Duration = Duration::from_millis(500);
-
-/// The port of name servers.
-const DNS: u16 = 53;
 
 /// A running reconciler. Dropping it ends its thread; the resolver goes on as it was.
 pub struct Reconciler {
@@ -50,7 +48,14 @@ pub fn start(control: Control, resolver: Resolver, run_app: Option<Ipv4Addr>) ->
     control.planes().register(Plane::Dns);
     let view = control.view();
     let watch = control.store().watch(view.revision());
-    let mut follower = Follower { control, resolver, run_app, zones: BTreeMap::new() };
+    let mut follower = Follower {
+        control,
+        resolver,
+        run_app,
+        zones: BTreeMap::new(),
+        server_policies: BTreeMap::new(),
+        response_policies: BTreeMap::new(),
+    };
     follower.prepare_all(&view);
     follower.publish(&view);
     follower.control.planes().ack(Plane::Dns, view.revision());
@@ -68,6 +73,9 @@ struct Follower {
     run_app: Option<Ipv4Addr>,
     /// Prepared zones by key.
     zones: BTreeMap<String, Arc<Zone>>,
+    /// Those that change anything, by key.
+    server_policies: BTreeMap<String, ServerPolicy>,
+    response_policies: BTreeMap<String, Arc<ResponsePolicy>>,
 }
 
 impl Follower {
@@ -91,11 +99,7 @@ impl Follower {
                 return true;
             }
             // The history of changes means nothing to the resolver, and every change writes to it.
-            Changes::Events(events) => {
-                let relevant =
-                    events.iter().filter(|event| keys::is_zone(&event.key) || event.key.contains("/rrsets/"));
-                relevant.filter_map(|event| keys::zone_of(&event.key)).collect()
-            }
+            Changes::Events(events) => events.iter().filter_map(|event| part_of(&event.key)).collect(),
         };
         touched.iter().for_each(|key| self.prepare(view, key));
         !touched.is_empty()
@@ -103,22 +107,54 @@ impl Follower {
 
     fn prepare_all(&mut self, view: &View) {
         self.zones.clear();
-        let all: Vec<String> = keys::all_zones(view).map(|kv| kv.key.to_string()).collect();
+        self.server_policies.clear();
+        self.response_policies.clear();
+        let all: Vec<String> =
+            keys::all_zones(view).chain(keys::all_policies(view)).map(|kv| kv.key.to_string()).collect();
         all.iter().for_each(|key| self.prepare(view, key));
     }
 
+    /// `key` is a zone's or a policy's, which may be gone.
     fn prepare(&mut self, view: &View, key: &str) {
-        let prepared = view.get(key).and_then(|kv| compile(view, key, document::object(&kv.value)));
-        match prepared {
-            Some(zone) => self.zones.insert(key.to_owned(), Arc::new(zone)),
-            None => self.zones.remove(key),
-        };
+        let found = view.get(key).map(|kv| document::object(&kv.value));
+        match keys::policy_kind(key) {
+            None => {
+                let zone = found.and_then(|doc| compile(view, key, doc));
+                replace(&mut self.zones, key, zone.map(Arc::new));
+            }
+            Some(PolicyKind::Server) => {
+                replace(&mut self.server_policies, key, found.and_then(policies::compile_server_policy));
+            }
+            Some(PolicyKind::Response) => {
+                let policy = found.map(|doc| Arc::new(rules::compile(view, key, doc)));
+                replace(&mut self.response_policies, key, policy);
+            }
+        }
     }
 
     fn publish(&self, view: &View) {
-        let zones = self.zones.values().cloned().collect();
-        self.resolver.apply(Table { generation: view.revision(), zones, run_app: self.run_app });
+        self.resolver.apply(Table {
+            generation: view.revision(),
+            zones: self.zones.values().cloned().collect(),
+            server_policies: self.server_policies.values().cloned().collect(),
+            response_policies: self.response_policies.values().cloned().collect(),
+            run_app: self.run_app,
+        });
     }
+}
+
+/// The key of the zone or policy that must be prepared again when the document at `key` changes.
+fn part_of(key: &str) -> Option<&str> {
+    let of_zone = keys::is_zone(key) || key.contains("/rrsets/");
+    let zone = of_zone.then(|| keys::zone_of(key)).flatten();
+    zone.or_else(|| keys::policy_of(key).map(|(policy, _)| policy))
+}
+
+fn replace<V>(all: &mut BTreeMap<String, V>, key: &str, value: Option<V>) {
+    match value {
+        Some(value) => all.insert(key.to_owned(), value),
+        None => all.remove(key),
+    };
 }
 
 /// One zone for the resolver. What cannot be read, which nothing should have let in, is left out and told.
@@ -131,7 +167,7 @@ fn compile(view: &View, key: &str, doc: &Document) -> Option<Zone> {
     let kind = if let Some(peer) = zone_config::peer(doc) {
         ZoneKind::Peering(network(peer)?)
     } else if let Some(targets) = zone_config::targets(doc) {
-        ZoneKind::Forwarding(targets.into_iter().map(|address| SocketAddr::new(address, DNS)).collect())
+        ZoneKind::Forwarding(targets)
     } else {
         let sets = view.range(&keys::sets(key)).filter_map(|kv| {
             let compiled = records::compile(document::object(&kv.value));
@@ -144,6 +180,6 @@ fn compile(view: &View, key: &str, doc: &Document) -> Option<Zone> {
     Some(Zone::new(apex, visible, kind))
 }
 
-fn network(link: &str) -> Option<NetworkId> {
+pub(super) fn network(link: &str) -> Option<NetworkId> {
     ResourceName::parse(link).ok().map(|name| NetworkId::from_relative(&name.relative()))
 }

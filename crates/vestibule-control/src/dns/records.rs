@@ -2,14 +2,15 @@
 //!
 //! A change takes away sets and adds sets. All of it is checked first: what is taken away must be there exactly as told,
 //! what is added must be right and not be there already, and the zone must hold together afterwards. Replacing is
-//! taking away and adding the same name and type in one change.
+//! taking away and adding the same name and type in one change. The zone's serial number rises with every change that
+//! does not set it itself.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use vestibule_dns::{Name, RecordSet, rdata};
 
-use super::{Zone, invalid, keys, quota, required, routing};
+use super::{Zone, invalid, keys, quota, required, routing, serial};
 use crate::document::quoted;
 use crate::{Change, Document, Error, document};
 
@@ -78,6 +79,9 @@ pub(super) fn apply(
         check_name(change, zone, name)?;
     }
     check_apex(change, zone, place)?;
+    if !added.iter().any(|set| document::text(set, "type") == Some("SOA")) {
+        serial::rise(change, zone);
+    }
     Ok((added, removed))
 }
 
@@ -99,19 +103,28 @@ pub(super) fn apex_keys(zone: &Zone) -> BTreeSet<String> {
 pub(super) fn check(zone: &Zone, set: &Document, path: &str) -> Result<Checked, Error> {
     let mut doc = set.clone();
     document::drop_nulls(&mut doc);
-    let (text, kind) = name_and_type(&doc, path)?;
-    let name = owner(zone, &text, path)?;
-    let ttl = document::integer(&doc, "ttl").unwrap_or_default();
+    let text = document::text(&doc, "name").ok_or_else(|| required(&format!("{path}.name")))?.to_owned();
+    owner(zone, &text, path)?;
+    let (name, kind) = check_alone(&mut doc, path)?;
+    check_place(zone, &name, &kind, &doc, path)?;
+    own_soa(zone, &kind, &mut doc);
+    doc.insert("signatureRrdatas".into(), json!([]));
+    Ok(Checked { key: keys::set(&zone.key, &name.to_string(), &kind), doc, name })
+}
+
+/// Checks what needs no zone, and completes the set. Returns its name and type.
+pub(super) fn check_alone(doc: &mut Document, path: &str) -> Result<(Name, String), Error> {
+    document::drop_nulls(doc);
+    let (text, kind) = name_and_type(doc, path)?;
+    let name = Name::parse(&text).map_err(|_| invalid(&format!("{path}.name"), &text))?;
+    let ttl = document::integer(doc, "ttl").unwrap_or_default();
     let ttl = u32::try_from(ttl).ok().filter(|ttl| *ttl <= i32::MAX as u32);
     let ttl =
         ttl.ok_or_else(|| invalid(&format!("{path}.ttl"), doc.get("ttl").map(quoted).unwrap_or_default()))?;
-    let groups = routing::groups(&doc, path)?;
-    check_data(zone, &name, &kind, &groups, path)?;
-    own_soa(zone, &kind, &mut doc);
+    check_data(&name, &kind, &routing::groups(doc, path)?, path)?;
     doc.insert("kind".into(), "dns#resourceRecordSet".into());
     doc.insert("ttl".into(), ttl.into());
-    doc.insert("signatureRrdatas".into(), json!([]));
-    Ok(Checked { key: keys::set(&zone.key, &name.to_string(), &kind), doc, name })
+    Ok((name, kind))
 }
 
 /// The records of a stored set, for the resolver.
@@ -153,15 +166,8 @@ pub(super) fn is_plain_name(text: &str, wildcard: bool) -> bool {
     rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
 }
 
-fn check_data(
-    zone: &Zone,
-    name: &Name,
-    kind: &str,
-    groups: &[(f64, Vec<String>)],
-    path: &str,
-) -> Result<(), Error> {
+fn check_data(name: &Name, kind: &str, groups: &[(f64, Vec<String>)], path: &str) -> Result<(), Error> {
     let place = format!("{path}.rrdatas");
-    let is_apex = Name::parse(zone.dns_name()).is_ok_and(|apex| apex == *name);
     for (_, texts) in groups {
         if texts.is_empty() {
             return Err(required(&place));
@@ -174,12 +180,23 @@ fn check_data(
             }
         }
         match kind {
-            "CNAME" if is_apex || texts.len() != 1 => return Err(alias_conflict(&name.to_string())),
-            "SOA" if !is_apex || texts.len() != 1 => return Err(invalid(&format!("{path}.type"), kind)),
+            "CNAME" if texts.len() != 1 => return Err(alias_conflict(&name.to_string())),
+            "SOA" if texts.len() != 1 => return Err(invalid(&format!("{path}.type"), kind)),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// An alias cannot be at a zone's own name, and an SOA record nowhere else. The SOA record is the same for everybody.
+fn check_place(zone: &Zone, name: &Name, kind: &str, doc: &Document, path: &str) -> Result<(), Error> {
+    let is_apex = Name::parse(zone.dns_name()).is_ok_and(|apex| apex == *name);
+    match kind {
+        "CNAME" if is_apex => Err(alias_conflict(&name.to_string())),
+        "SOA" if !is_apex => Err(invalid(&format!("{path}.type"), kind)),
+        "SOA" if doc.contains_key("routingPolicy") => Err(invalid(&format!("{path}.routingPolicy"), kind)),
+        _ => Ok(()),
+    }
 }
 
 /// The first name in an SOA record is always the zone's own server.
@@ -258,7 +275,7 @@ fn check_name(change: &Change<'_>, zone: &Zone, name: &Name) -> Result<(), Error
     if alias && kinds.len() > 1 { Err(alias_conflict(&name.to_string())) } else { Ok(()) }
 }
 
-fn alias_conflict(name: &str) -> Error {
+pub(super) fn alias_conflict(name: &str) -> Error {
     Error::Named {
         reason: "cnameResourceRecordSetConflict",
         message: format!(

@@ -113,7 +113,7 @@ impl Iam<'_> {
         let (changed, _) = self.control.change(|change| {
             let found = changeable(find(change.view(), project, account)?)?;
             if let Some(etag) = document::text(wanted, "etag")
-                && found.document["etag"] != etag
+                && !document::same_bytes(etag, found.document["etag"].as_str())
             {
                 return Err(Error::Aborted {
                     message: "There were concurrent changes of the service account. Read it again."

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use vestibule_model::fingerprint::hash64;
 use vestibule_model::{ResourceName, compute, project};
 use vestibule_proxy::snapshot::{BackendService, DEFAULT_KEEP_ALIVE, Listener, Routes};
 use vestibule_proxy::tls::Tls;
@@ -15,7 +16,7 @@ use vestibule_vpc::NetworkId;
 use super::memo::{Made, Memo};
 use super::{service, tls};
 use crate::compute::{linked, target_proxies};
-use crate::{Document, Error, document};
+use crate::{Document, Error, document, vpc};
 
 /// Collections whose documents a snapshot is made from.
 const COLLECTIONS: &[&str] = &[
@@ -27,6 +28,7 @@ const COLLECTIONS: &[&str] = &[
     "networkEndpointGroups",
     "sslCertificates",
     "networks",
+    "subnetworks",
 ];
 
 /// Compiles snapshots, remembering what it compiled before.
@@ -127,7 +129,12 @@ impl Compiler {
             _ => None,
         };
         let encryption = tls.as_ref().map_or(0, |tls| tls.number);
-        let stamp = vec![stored.modified, proxy.modified, routes.number, encryption];
+        let network = NetworkId::from_relative(&link(stored, "network")?.relative());
+        let region = rule.scope.region_name().unwrap_or_default();
+        let global = document::flag(document::object(&stored.value), "allowGlobalAccess");
+        let clients = (!global).then(|| vpc::region_addresses(view, &network, region));
+        let from = hash64(format!("{clients:?}").as_bytes());
+        let stamp = vec![stored.modified, proxy.modified, routes.number, encryption, from];
         let made = self.listeners.get(&stored.key, stamp, || {
             let doc = document::object(&stored.value);
             let (routes, tls) = (routes.value, tls.map(|tls| tls.value));
@@ -136,13 +143,13 @@ impl Compiler {
                 keep_alive.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
             let (ip, port) = address(doc).ok_or_else(|| Error::internal(format!("{rule} has no address")))?;
             Ok(Listener {
-                network: NetworkId::from_relative(&link(stored, "network")?.relative()),
+                network,
                 ip,
                 port,
-                region: rule.scope.region_name().unwrap_or_default().into(),
+                region: region.into(),
                 project: rule.project.as_str().into(),
                 project_number: project::project_number(&rule.project).to_string().into(),
-                global_access: document::flag(doc, "allowGlobalAccess"),
+                clients: clients.map(Arc::new),
                 forwarding_rule: rule.name.as_str().into(),
                 target_proxy: target.name.as_str().into(),
                 url_map_name: map.name.as_str().into(),
@@ -160,9 +167,7 @@ impl Compiler {
         // The order of certificates is in the proxy's document; what only the document says of other things does not
         // matter, so its revision is left out as long as the list is the same.
         let mut stamp: Vec<u64> = revisions.collect();
-        stamp.push(vestibule_model::fingerprint::hash64(
-            names.iter().map(ResourceName::key).collect::<Vec<_>>().join("\n").as_bytes(),
-        ));
+        stamp.push(hash64(names.iter().map(ResourceName::key).collect::<Vec<_>>().join("\n").as_bytes()));
         self.tls.get(&target.key(), stamp, || tls::compile(view, &names))
     }
 

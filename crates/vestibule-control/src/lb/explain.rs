@@ -422,6 +422,7 @@ impl Traveller<'_> {
             authorization: self.header("authorization").map(str::as_bytes),
             serverless_authorization: self.header("x-serverless-authorization").map(str::as_bytes),
             path: &path,
+            cookies: self.header("cookie").map(str::as_bytes),
         };
         match front.admit(&ask) {
             Ok(admitted) => {

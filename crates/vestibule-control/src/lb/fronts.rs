@@ -44,8 +44,5 @@ impl Fronts {
 
 fn pair(network: &NetworkId, tls: &Arc<Tls>) -> [Arc<Front>; 2] {
     let at = |port| FrontAddress::Network { network: network.clone(), ip: GOOGLE_APIS, port };
-    [
-        Arc::new(Front { at: at(HTTPS), tls: Some(tls.clone()) }),
-        Arc::new(Front { at: at(HTTP), tls: None }),
-    ]
+    [Arc::new(Front { at: at(HTTPS), tls: Some(tls.clone()) }), Arc::new(Front { at: at(HTTP), tls: None })]
 }

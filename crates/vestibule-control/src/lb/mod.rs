@@ -17,8 +17,8 @@ mod tests;
 mod tls;
 
 pub use compile::{Compiled, Compiler};
-pub use fronts::{Fronts, GOOGLE_APIS};
 pub use explain::{Explanation, Live, Outcome, Question, Resolve, Share};
+pub use fronts::{Fronts, GOOGLE_APIS};
 
 use std::io;
 use std::sync::Arc;
@@ -77,11 +77,7 @@ impl Drop for Reconciler {
 
 /// Applies the present state and starts the reconciler. From now on operations wait for the load balancer. `fronts` are
 /// the entrances to the default URLs, which no document asks for.
-pub fn start(
-    control: Control,
-    balancer: impl LoadBalancer,
-    fronts: Fronts,
-) -> io::Result<Reconciler> {
+pub fn start(control: Control, balancer: impl LoadBalancer, fronts: Fronts) -> io::Result<Reconciler> {
     control.planes().register(Plane::Lb);
     let view = control.view();
     let watch = control.store().watch(view.revision());

@@ -201,6 +201,35 @@ fn a_map_that_does_not_compile_leaves_the_last_good_one() {
     assert_eq!((fresh.listeners.len(), fresh.failures.len()), (0, 2));
 }
 
+#[test]
+fn only_global_access_lets_clients_of_other_regions_in() {
+    let world = published();
+    let body = json!({"name": "far", "network": "global/networks/my-vpc", "ipCidrRange": "10.8.0.0/24"});
+    world.insert("regions/europe-west1/subnetworks", body);
+    let mut global = rule("global", "81", "targetHttpProxies/my-internal-proxy");
+    global["allowGlobalAccess"] = json!(true);
+    insert(&world, "forwardingRules", global);
+    let mut compiler = Compiler::new(&world.control.view());
+    let lets_in = |listeners: &[Arc<Listener>], ip| {
+        let by = |listener: &Arc<Listener>| listener.clients.as_ref().is_none_or(|c| c.contains(ip));
+        listeners.iter().map(|listener| (listener.port, by(listener))).collect::<Vec<_>>()
+    };
+    let (near, far) = (Ipv4Addr::new(10, 0, 0, 7), Ipv4Addr::new(10, 8, 0, 7));
+    let before = listeners(&mut compiler, &world);
+    assert_eq!(lets_in(&before, near), [(81, true), (443, true), (80, true)]);
+    assert_eq!(lets_in(&before, far), [(81, true), (443, false), (80, false)]);
+    let grown = Ipv4Addr::new(10, 0, 9, 1);
+    assert_eq!(lets_in(&before, grown)[2], (80, false));
+    world.act(
+        &format!("{REGION}/subnetworks/my-subnet"),
+        "expandIpCidrRange",
+        json!({"ipCidrRange": "10.0.0.0/16"}),
+    );
+    let after = listeners(&mut compiler, &world);
+    assert_eq!(lets_in(&after, grown)[2], (80, true), "a new range of the region");
+    assert!(Arc::ptr_eq(&before[0], &after[0]), "not asked, not changed");
+}
+
 /// A load balancer that remembers what it serves.
 fn recorder() -> (impl LoadBalancer, Arc<Mutex<Snapshot>>, Receiver<u64>) {
     let served = Arc::new(Mutex::new(Snapshot::default()));

@@ -52,7 +52,10 @@ pub(super) const CONCURRENCY_TARGET: &str = "run.googleapis.com/scaling-concurre
 pub(super) const CPU_TARGET: &str = "run.googleapis.com/scaling-cpu-target";
 pub(super) const ENCRYPTION_KEY: &str = "run.googleapis.com/encryption-key";
 pub(super) const CLOUDSQL: &str = "run.googleapis.com/cloudsql-instances";
+/// Which containers must have started before which, as a JSON object of lists. On a template.
 pub(super) const CONTAINER_DEPENDENCIES: &str = "run.googleapis.com/container-dependencies";
+/// Names for secrets of other projects: `ALIAS:projects/P/secrets/S,…`. On a template.
+pub(super) const SECRETS: &str = "run.googleapis.com/secrets";
 
 /// Where a service or revision lives. A label.
 pub(super) const LOCATION: &str = "cloud.googleapis.com/location";

@@ -1,24 +1,25 @@
 //! From documents to what the runtime should do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use vestibule_iam::policy::Policy;
 use vestibule_run::desired::{
-    Desired, Ingress, Probe, ProbeKind, Protocol, Revision, Service, ServiceKey, TrafficTarget,
+    Container, Desired, Ingress, Protocol, Revision, Service, ServiceKey, TrafficTarget,
 };
 use vestibule_store::View;
 
 use super::annotation::{
     self, CUSTOM_AUDIENCES, DEFAULT_URL_DISABLED, INGRESS, INVOKER_IAM_DISABLED, MANUAL_COUNT, MAX_SCALE,
-    MIN_SCALE, SCALING_MODE, SERVICE_MAX, SERVICE_MIN,
+    MIN_SCALE, SCALING_MODE, SERVICE_MAX, SERVICE_MIN, SESSION_AFFINITY,
 };
+use super::name::Name;
 use super::revision::{self, Bundle, DEFAULT_MAX_SCALE};
 use super::status::Facts;
 use super::traffic::Readiness;
-use super::{json, template, url};
+use super::{json, pod, template, url};
 use crate::iam;
 
 /// Everything that should run in this state of the store.
@@ -54,7 +55,7 @@ fn service(bundle: &Bundle, policies: Vec<Arc<Policy>>) -> Service {
             // What cannot be reached need not run, and what failed need not be tried again.
             Readiness::Ready | Readiness::Failed { .. } => return None,
         };
-        Some(Arc::new(scaling.apply(compile(&revision.name, document, proven), share(&revision.name))))
+        Some(Arc::new(scaling.apply(compile(name, &revision.name, document, proven), share(&revision.name))))
     });
     Service {
         key: ServiceKey {
@@ -137,33 +138,24 @@ impl Scaling {
     }
 }
 
-fn compile(name: &str, document: &Value, proven: bool) -> Revision {
+/// A revision. `service`: whose it is.
+fn compile(service: &Name, name: &str, document: &Value, proven: bool) -> Revision {
     let spec = &document["spec"];
-    let container = &spec["containers"][0];
     let annotation = |key: &str| json::text(document, &["metadata", "annotations", key]);
     let count = |key: &str| annotation(key).and_then(|text| text.parse::<u32>().ok());
     let number = |value: &Value, default: u64| value.as_u64().filter(|number| *number > 0).unwrap_or(default);
-    let port = u16::try_from(template::container_port(container)).unwrap_or(8080);
-    let texts = |member: &str| -> Vec<String> {
-        json::items(container, &[member]).iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
-    };
-    let mut named = spec.clone();
-    template::name_containers(&mut named);
-    let mut limits: BTreeMap<String, String> = json::strings(container, &["resources", "limits"])
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .collect();
-    for (resource, default) in [("cpu", "1000m"), ("memory", "512Mi")] {
-        limits.entry(resource.to_owned()).or_insert_with(|| default.to_owned());
-    }
+    let ingress = template::ingress(spec);
+    let port = u16::try_from(template::container_port(&spec["containers"][ingress])).unwrap_or(8080);
+    let mut sidecars = pod::containers(service, document, port);
+    // Templates without a container are refused.
+    let container = if ingress < sidecars.len() { sidecars.remove(ingress) } else { Container::default() };
     Revision {
         name: name.into(),
-        image: container["image"].as_str().unwrap_or_default().to_owned(),
-        command: texts("command"),
-        args: texts("args"),
-        env: env(container),
-        container_name: named["containers"][0]["name"].as_str().unwrap_or_default().to_owned(),
+        container,
+        sidecars,
+        volumes: pod::volumes(service, document),
         port,
-        protocol: match container["ports"][0]["name"].as_str() {
+        protocol: match spec["containers"][ingress]["ports"][0]["name"].as_str() {
             Some("h2c") => Protocol::H2c,
             _ => Protocol::Http1,
         },
@@ -172,53 +164,7 @@ fn compile(name: &str, document: &Value, proven: bool) -> Revision {
         max_instances: count(MAX_SCALE).unwrap_or(DEFAULT_MAX_SCALE),
         timeout: Duration::from_secs(number(&spec["timeoutSeconds"], 300)),
         service_account: spec["serviceAccountName"].as_str().unwrap_or_default().to_owned(),
-        startup_probe: probe(&container["startupProbe"], port),
-        limits,
+        session_affinity: annotation(SESSION_AFFINITY).is_some_and(annotation::is_true),
         proven,
-    }
-}
-
-fn env(container: &Value) -> Vec<(String, String)> {
-    let pair = |variable: &Value| {
-        let value = variable["value"].as_str().unwrap_or_default();
-        Some((variable["name"].as_str()?.to_owned(), value.to_owned()))
-    };
-    json::items(container, &["env"]).iter().filter_map(pair).collect()
-}
-
-fn probe(probe: &Value, port: u16) -> Probe {
-    let seconds = |member: &str, default: u64| Duration::from_secs(probe[member].as_u64().unwrap_or(default));
-    let own_port = |handler: &str| {
-        let own = probe[handler]["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-        own.filter(|port| *port != 0).unwrap_or(port)
-    };
-    let kind = if probe["httpGet"].is_object() {
-        let header = |header: &Value| {
-            Some((
-                header["name"].as_str()?.to_owned(),
-                header["value"].as_str().unwrap_or_default().to_owned(),
-            ))
-        };
-        ProbeKind::Http {
-            port: own_port("httpGet"),
-            path: json::text(probe, &["httpGet", "path"]).unwrap_or("/").to_owned(),
-            headers: json::items(probe, &["httpGet", "httpHeaders"]).iter().filter_map(header).collect(),
-        }
-    } else if probe["grpc"].is_object() {
-        let service = json::text(probe, &["grpc", "service"]).unwrap_or_default().to_owned();
-        ProbeKind::Grpc { port: own_port("grpc"), service }
-    } else if probe["tcpSocket"].is_object() {
-        ProbeKind::Tcp { port: own_port("tcpSocket") }
-    } else {
-        return Probe::default_tcp(port);
-    };
-    Probe {
-        kind,
-        initial_delay: seconds("initialDelaySeconds", 0),
-        period: seconds("periodSeconds", 10),
-        timeout: seconds("timeoutSeconds", 1),
-        failure_threshold: probe["failureThreshold"]
-            .as_u64()
-            .map_or(3, |n| n.min(u64::from(u32::MAX)) as u32),
     }
 }

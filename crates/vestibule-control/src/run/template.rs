@@ -19,26 +19,24 @@ const DEFAULT_TIMEOUT: u64 = 300;
 /// Period and timeout of the startup probe that every revision has which names none, in seconds.
 const DEFAULT_PROBE_SECONDS: u64 = 240;
 /// `cpu` of a container that sets no limits.
-const DEFAULT_CPU: &str = "1000m";
+pub(super) const DEFAULT_CPU: &str = "1000m";
 /// `memory` of a container that sets no limits.
-const DEFAULT_MEMORY: &str = "512Mi";
+pub(super) const DEFAULT_MEMORY: &str = "512Mi";
 
 /// Fills in what was left out of a template. Doing it again changes nothing.
 pub(super) fn complete(template: &mut Document, project: &str) {
     let spec = reach::object_mut(template, "spec");
-    let mut cpu = None;
+    let mut cpu = 0;
     if let Some(Value::Array(containers)) = spec.get_mut("containers") {
         let single = containers.len() == 1;
         for (index, container) in containers.iter_mut().enumerate() {
             let Value::Object(container) = container else { continue };
             complete_container(container, index, single);
         }
-        cpu = containers
-            .first()
-            .and_then(|first| reach::text(first, &["resources", "limits", "cpu"]))
-            .and_then(millis);
+        let limits = containers.iter().filter_map(|c| reach::text(c, &["resources", "limits", "cpu"]));
+        cpu = limits.filter_map(millis).sum();
     }
-    let concurrency = if cpu.is_none_or(|cpu| cpu >= 1000) { DEFAULT_CONCURRENCY } else { 1 };
+    let concurrency = if cpu == 0 || cpu >= 1000 { DEFAULT_CONCURRENCY } else { 1 };
     default_number(spec, "containerConcurrency", concurrency);
     default_number(spec, "timeoutSeconds", DEFAULT_TIMEOUT);
     if spec.get("serviceAccountName").and_then(Value::as_str).unwrap_or_default().is_empty() {
@@ -67,7 +65,8 @@ fn complete_container(container: &mut Document, index: usize, single: bool) {
         let limits = json!({ "cpu": DEFAULT_CPU, "memory": DEFAULT_MEMORY });
         reach::object_mut(container, "resources").insert("limits".into(), limits);
     }
-    if container.get("ports").is_some_and(|ports| !empty(Some(ports))) {
+    let listens = container.get("ports").is_some_and(|ports| !empty(Some(ports)));
+    if listens || container.get("startupProbe").is_some_and(|probe| !empty(Some(probe))) {
         complete_startup_probe(container);
     }
 }
@@ -103,6 +102,12 @@ fn default_probe(port: u64) -> Document {
 fn is_default_probe(probe: &Document) -> bool {
     let port = probe.get("tcpSocket").and_then(|tcp| tcp.get("port")).and_then(Value::as_u64);
     port.is_some_and(|port| reach::same(&Value::Object(probe.clone()), &Value::Object(default_probe(port))))
+}
+
+/// The place of the container that requests go to: the one with a port, else the first.
+pub(super) fn ingress(spec: &Value) -> usize {
+    let containers = reach::items(spec, &["containers"]);
+    containers.iter().position(|container| !reach::items(container, &["ports"]).is_empty()).unwrap_or(0)
 }
 
 /// The port that a container listens on.

@@ -108,7 +108,7 @@ impl World {
 fn pretend(control: &Control, desired: &Desired) {
     for service in &desired.services {
         for revision in service.revisions.iter().filter(|revision| !revision.proven) {
-            let state = match revision.image.as_str() {
+            let state = match revision.container.image.as_str() {
                 "slow" => continue,
                 "missing" => RevisionState::Failed {
                     reason: "ContainerMissing".to_owned(),

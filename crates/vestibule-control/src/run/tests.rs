@@ -502,18 +502,24 @@ fn what_the_runtime_is_told() {
     assert_eq!(&*service.project_number, NUMBER);
     assert!(service.hosts.contains(&format!("svc-{NUMBER}.us-central1.run.app")));
     let revision = &service.revisions[0];
-    assert_eq!((revision.image.as_str(), revision.port, revision.protocol), ("one", 9000, Protocol::H2c));
     assert_eq!(
-        (revision.command.as_slice(), revision.args.as_slice()),
+        (revision.container.image.as_str(), revision.port, revision.protocol),
+        ("one", 9000, Protocol::H2c)
+    );
+    assert_eq!(
+        (revision.container.command.as_slice(), revision.container.args.as_slice()),
         (&["run".to_owned()][..], &["-v".to_owned()][..])
     );
-    assert_eq!(revision.env, [("A".to_owned(), "b".to_owned()), ("C".to_owned(), String::new())]);
+    assert_eq!(revision.container.env, [("A".to_owned(), "b".to_owned()), ("C".to_owned(), String::new())]);
     assert_eq!((revision.concurrency, revision.timeout), (7, Duration::from_secs(9)));
     assert_eq!((revision.min_instances, revision.max_instances), (3, 3), "four are wanted and three allowed");
     assert_eq!(revision.service_account, "caller@demo.iam.gserviceaccount.com");
-    assert_eq!(revision.container_name, "one-1");
-    assert_eq!((revision.limits["cpu"].as_str(), revision.limits["memory"].as_str()), ("1000m", "1Gi"));
-    let probe = &revision.startup_probe;
+    assert_eq!(revision.container.name, "one-1");
+    assert_eq!(
+        (revision.container.limits["cpu"].as_str(), revision.container.limits["memory"].as_str()),
+        ("1000m", "1Gi")
+    );
+    let probe = revision.container.startup_probe.as_ref().unwrap();
     assert_eq!(probe.kind, ProbeKind::Http { port: 9000, path: "/up".into(), headers: vec![] });
     assert_eq!((probe.period.as_secs(), probe.timeout.as_secs(), probe.failure_threshold), (3, 2, 4));
     assert_eq!(probe.initial_delay.as_secs(), 1);

@@ -34,7 +34,9 @@ impl Secrets<'_> {
         let (made, _) = self.control.change(|change| {
             sweep(change, project);
             if change.exists(&name.key()) {
-                return Err(Error::AlreadyExists { message: format!("Secret [{}] already exists.", name.shown()) });
+                return Err(Error::AlreadyExists {
+                    message: format!("Secret [{}] already exists.", name.shown()),
+                });
             }
             let document = new(&name, body, change.now())?;
             change.put(&name.key(), document.clone());
@@ -197,7 +199,8 @@ fn expire(body: &mut Document, now: Timestamp) -> Result<(), Error> {
 
 fn check_replication(replication: &Value) -> Result<(), Error> {
     let encrypted = |part: &Value| part["customerManagedEncryption"].is_object();
-    let key = || Error::not_implemented("secretmanager.projects.secrets.replication.customerManagedEncryption");
+    let key =
+        || Error::not_implemented("secretmanager.projects.secrets.replication.customerManagedEncryption");
     match (&replication["automatic"], &replication["userManaged"]) {
         (automatic @ Value::Object(_), Value::Null) => match encrypted(automatic) {
             true => Err(key()),

@@ -19,7 +19,7 @@ struct World {
 fn world(conformance: Conformance) -> World {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    World { control: Control::open(store, Settings { conformance }), _dir: dir }
+    World { control: Control::open(store, Settings { conformance, ..Settings::default() }), _dir: dir }
 }
 
 fn body(value: Value) -> Document {
@@ -83,7 +83,8 @@ const PAST: &str = "2020-01-01T00:00:00Z";
 #[test]
 fn a_secret_has_what_google_s_clients_read() {
     let world = World::new();
-    let sent = json!({"replication": {"automatic": {}}, "labels": {"env": "test"}, "annotations": {"a.b": "c"}});
+    let sent =
+        json!({"replication": {"automatic": {}}, "labels": {"env": "test"}, "annotations": {"a.b": "c"}});
     let made = world.secrets().create("demo", "my_Secret-1", body(sent)).unwrap();
     assert_eq!(made["name"], format!("projects/{NUMBER}/secrets/my_Secret-1"));
     assert_eq!(made["replication"], json!({"automatic": {}}));
@@ -121,7 +122,8 @@ fn what_no_secret_may_be() {
     ] {
         assert!(world.secrets().create("demo", id, body(sent.clone())).is_err(), "{id} {sent}");
     }
-    let replicas = json!({"userManaged": {"replicas": [{"location": "us-central1"}, {"location": "us-east1"}]}});
+    let replicas =
+        json!({"userManaged": {"replicas": [{"location": "us-central1"}, {"location": "us-east1"}]}});
     let made = world.secrets().create("demo", "s", body(json!({"replication": replicas}))).unwrap();
     assert_eq!(made["replication"], replicas);
     let version = world.secrets().add_version("demo", "s", &payload(DATA)).unwrap();
@@ -136,7 +138,10 @@ fn versions_count_up_and_are_read() {
     let sent = json!({"payload": {"data": "aGVsbG8g_w", "dataCrc32c": sum.to_string()}});
     let third = world.secrets().add_version("demo", "s", &body(sent)).unwrap();
     assert_eq!(third["name"], format!("projects/{NUMBER}/secrets/s/versions/3"));
-    assert_eq!((&third["state"], &third["clientSpecifiedPayloadChecksum"]), (&json!("ENABLED"), &json!(true)));
+    assert_eq!(
+        (&third["state"], &third["clientSpecifiedPayloadChecksum"]),
+        (&json!("ENABLED"), &json!(true))
+    );
     for version in ["3", "latest"] {
         let read = world.access(version).unwrap();
         assert_eq!(read["name"], third["name"]);
@@ -322,7 +327,9 @@ fn google_s_conformance_asks_for_the_role() {
     let denied = secrets.access("demo", "s", "1", &principal).unwrap_err();
     assert!(matches!(denied, Error::PermissionDenied { .. }), "{denied}");
     let denied = secrets.resolve(&reference("demo", "s", "1"), account).unwrap_err().to_string();
-    assert!(denied.starts_with("Permission denied on secret: projects/496268734596/secrets/s/versions/1 for"));
+    assert!(
+        denied.starts_with("Permission denied on secret: projects/496268734596/secrets/s/versions/1 for")
+    );
     let binding = json!({
         "role": "roles/secretmanager.secretAccessor", "members": [format!("serviceAccount:{account}")],
     });

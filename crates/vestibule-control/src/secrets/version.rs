@@ -199,7 +199,8 @@ impl Secrets<'_> {
             sweep(change, &name);
             let secret = secret::staged(change, &name)?;
             let number = version.parse().map_err(|_| name.version_not_found(version))?;
-            let document = change.get(&name.version_key(number)).ok_or_else(|| name.version_not_found(version))?;
+            let document =
+                change.get(&name.version_key(number)).ok_or_else(|| name.version_not_found(version))?;
             check_etag(&document, etag)?;
             if document["state"] == State::Destroyed.word() {
                 return Err(in_state(&name, number, State::Destroyed));
@@ -257,7 +258,9 @@ fn find(view: &View, name: &Name, version: &str, now: Timestamp) -> Result<Versi
     })?;
     let number = match version {
         "latest" => secret["vestibule"]["versions"].as_u64(),
-        version => version.parse().ok().or_else(|| secret::version_number(&secret["versionAliases"][version])),
+        version => {
+            version.parse().ok().or_else(|| secret::version_number(&secret["versionAliases"][version]))
+        }
     };
     let stored = number.and_then(|number| view.get(&name.version_key(number)));
     stored.and_then(|kv| of_key(&kv.key, &kv.value)).ok_or_else(|| name.version_not_found(version))
@@ -275,7 +278,8 @@ pub(super) fn payload(
     match found.state(now) {
         State::Enabled => {
             let stored = view.get(&name.payload_key(number));
-            let missing = || Error::internal(format!("the payload of {} is missing", name.payload_key(number)));
+            let missing =
+                || Error::internal(format!("the payload of {} is missing", name.payload_key(number)));
             Ok((number, stored.ok_or_else(missing)?.value.clone()))
         }
         state => Err(in_state(name, number, state)),
@@ -293,7 +297,9 @@ pub(super) fn decode(text: &str) -> Result<Vec<u8>, Error> {
     GeneralPurpose::new(&alphabet, LENIENT)
         .decode(text)
         // The text itself must not get into an error.
-        .map_err(|_| Error::bad_request("Invalid value at 'payload.data' (TYPE_BYTES), Base64 decoding failed."))
+        .map_err(|_| {
+            Error::bad_request("Invalid value at 'payload.data' (TYPE_BYTES), Base64 decoding failed.")
+        })
 }
 
 /// Checks a payload's size, and its checksum if the client sent one. Answers with the checksum.

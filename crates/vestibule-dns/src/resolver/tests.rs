@@ -1,3 +1,6 @@
+mod change;
+mod order;
+
 use super::*;
 use crate::serve::{Sockets, serve};
 use crate::{RecordSet, Visibility, Zone, ZoneKind};
@@ -53,6 +56,7 @@ fn resolver() -> Resolver {
             plain("peered.", "m", &[("a.peered.", "A", "10.66.0.1")]),
         ],
         run_app: Some(Ipv4Addr::new(199, 36, 153, 8)),
+        ..Table::default()
     });
     resolver
 }
@@ -102,16 +106,21 @@ async fn a_negative_answer_brings_the_soa_with_its_minimum() {
 async fn stub(address: Ipv4Addr) -> SocketAddr {
     let resolver = Resolver::new(Vec::new());
     let everything = zone(".", "stub", ZoneKind::Plain(vec![set("*.", "A", &address.to_string())]));
-    resolver.apply(Table { generation: 1, zones: vec![everything], run_app: None });
+    resolver.apply(Table { generation: 1, zones: vec![everything], ..Table::default() });
     let (sockets, at) = sockets();
     tokio::spawn(serve(resolver, network("stub"), sockets, std::future::pending()));
     at
 }
 
 fn sockets() -> (Sockets, SocketAddr) {
-    let udp = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let at = udp.local_addr().unwrap();
-    (Sockets { udp, tcp: std::net::TcpListener::bind(at).unwrap() }, at)
+    // A port that is free for UDP may be taken for TCP.
+    loop {
+        let udp = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = udp.local_addr().unwrap();
+        if let Ok(tcp) = std::net::TcpListener::bind(at) {
+            return (Sockets { udp, tcp }, at);
+        }
+    }
 }
 
 #[tokio::test]
@@ -121,7 +130,7 @@ async fn other_names_are_asked_of_the_servers_above() {
     resolver.apply(Table {
         generation: 1,
         zones: vec![plain("example.com.", "n", &[("away.example.com.", "CNAME", "public.example.net.")])],
-        run_app: None,
+        ..Table::default()
     });
     let found = resolver.addresses(&network("n"), "away.example.com").await;
     assert_eq!(found, [Ipv4Addr::new(192, 0, 2, 1)]);
@@ -155,11 +164,15 @@ async fn forwarding_zones_ask_their_targets_and_nobody_else() {
     resolver.apply(Table {
         generation: 1,
         zones: vec![
-            zone("corp.example.com.", "n", ZoneKind::Forwarding(vec![nobody, target])),
-            zone("down.example.com.", "n", ZoneKind::Forwarding(vec![nobody])),
+            zone(
+                "corp.example.com.",
+                "n",
+                ZoneKind::Forwarding(vec![Target::new(nobody), Target::new(target)]),
+            ),
+            zone("down.example.com.", "n", ZoneKind::Forwarding(vec![Target::new(nobody)])),
             plain("example.com.", "n", &[("alias.example.com.", "CNAME", "x.corp.example.com.")]),
         ],
-        run_app: None,
+        ..Table::default()
     });
     for (net, name, expected) in [
         ("n", "x.corp.example.com", vec![Ipv4Addr::new(10, 0, 0, 53)]),
@@ -180,7 +193,7 @@ async fn forwarding_zones_ask_their_targets_and_nobody_else() {
 fn written(resolver: &Resolver, message: &[u8], limit: usize) -> Vec<u8> {
     let query = crate::wire::read_query(message).unwrap();
     let mut out = Vec::new();
-    assert!(resolver.write_local(&network("n"), &query, limit, &mut out));
+    assert!(resolver.now(&network("n")).write(&query, limit, &mut out));
     out
 }
 
@@ -241,7 +254,7 @@ fn with_many_records() -> Resolver {
     let addresses: Vec<String> = (0..100).map(|n| format!("10.0.0.{n}")).collect();
     let records = vec![RecordSet::parse("many.example.", "A", 60, &addresses).unwrap()];
     let zones = vec![zone("example.", "n", ZoneKind::Plain(records))];
-    resolver.apply(Table { generation: 1, zones, run_app: None });
+    resolver.apply(Table { generation: 1, zones, ..Table::default() });
     resolver
 }
 
@@ -315,7 +328,7 @@ fn tables_are_swapped_whole() {
             ("c.example.", "A", &address),
         ];
         let both = plain("example.", "n", &records);
-        resolver.apply(Table { generation: n.into(), zones: vec![both], run_app: None });
+        resolver.apply(Table { generation: n.into(), zones: vec![both], ..Table::default() });
     };
     apply(0);
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -347,11 +360,11 @@ async fn forwarding_targets_inside_the_network_are_reached() {
     let tcp = vpc.listen_tcp(&network("n"), inside, 53, 1).unwrap().remove(0);
     let there = Resolver::new(Vec::new());
     let records = ZoneKind::Plain(vec![set("x.corp.", "A", "10.0.0.7")]);
-    there.apply(Table { generation: 1, zones: vec![zone("corp.", "n", records)], run_app: None });
+    there.apply(Table { generation: 1, zones: vec![zone("corp.", "n", records)], ..Table::default() });
     let server = tokio::spawn(serve(there, network("n"), Sockets { udp, tcp }, std::future::pending()));
     let resolver = Resolver::in_vpc(Vec::new(), vpc.clone());
-    let forwarding = ZoneKind::Forwarding(vec![SocketAddr::new(inside.into(), 53)]);
-    resolver.apply(Table { generation: 1, zones: vec![zone("corp.", "n", forwarding)], run_app: None });
+    let forwarding = ZoneKind::Forwarding(vec![Target::new(SocketAddr::new(inside.into(), 53))]);
+    resolver.apply(Table { generation: 1, zones: vec![zone("corp.", "n", forwarding)], ..Table::default() });
     assert_eq!(resolver.addresses(&network("n"), "x.corp").await, [Ipv4Addr::new(10, 0, 0, 7)]);
     let none = resolver.lookup(&network("n"), &"y.corp".parse().unwrap(), kind::A).await;
     assert_eq!((none.rcode, none.authority.map(|soa| soa.ttl)), (Rcode::NxDomain, Some(300)), "with its SOA");

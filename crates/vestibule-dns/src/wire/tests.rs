@@ -25,7 +25,7 @@ fn a_plain_query_is_read() {
     let message = query();
     let read = read_query(&message).unwrap();
     assert_eq!((read.id, read.kind, read.recursion_desired, read.edns), (7, kind::A, true, None));
-    assert_eq!(read.name, "EXAMPLE.".parse().unwrap());
+    assert_eq!(&*read.name, "EXAMPLE.".parse::<Name>().unwrap().wire());
 }
 
 #[test]
@@ -72,9 +72,10 @@ fn an_answer_that_is_too_long_is_truncated() {
     let read = read_query(&message).unwrap();
     let mut out = Vec::new();
     let mut writer = Writer::new(&read, 100, &mut out);
-    let record = Record { name: read.name.clone(), kind: kind::A, class: 1, ttl: 1, data: vec![1, 2, 3, 4] };
+    let record =
+        Record { name: Name::from_wire(&read.name), kind: kind::A, class: 1, ttl: 1, data: vec![1, 2, 3, 4] };
     for _ in 0..10 {
-        writer.answer(&record.name, &record.rest());
+        writer.answer(record.name.wire(), &record.rest());
     }
     writer.finish(true, Rcode::NoError);
     assert!(out.len() <= 100);

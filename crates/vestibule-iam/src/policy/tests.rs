@@ -120,6 +120,13 @@ fn a_stale_etag_is_a_conflict_and_none_overwrites() {
     assert_ne!(second.etag, first.etag, "even within the same microsecond");
     assert_eq!(second.to_json(1), json!({ "etag": second.etag, "version": 1 }));
 
+    // The bytes fb ff, as they were stored, as gcloud sends them back, and without padding.
+    let stored = Policy { etag: Some("+/8=".to_owned()), ..second.clone() };
+    for spelt in ["+/8=", "-_8=", "-_8", "+/8"] {
+        let taken = set(&stored, json!({ "policy": { "bindings": bindings, "etag": spelt } }));
+        assert!(taken.is_ok(), "{spelt}: {taken:?}");
+    }
+
     let stale = set(&second, json!({ "policy": { "bindings": bindings, "etag": etag } }));
     assert_eq!(stale, Err(PolicyError::Concurrent));
     assert!(set(&second, json!({ "policy": { "bindings": bindings } })).is_ok());

@@ -1,7 +1,7 @@
 //! Replacing a policy: `setIamPolicy`.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -98,7 +98,14 @@ pub fn new_etag(now: Timestamp, previous: Option<&str>) -> String {
     of(micros)
 }
 
-/// Etags are bytes: their base64 may be padded or not.
+/// Etags are bytes: clients may write them in either alphabet of base64, padded or not.
 fn same_etag(a: &str, b: &str) -> bool {
-    a == b || matches!((STANDARD.decode(a), STANDARD.decode(b)), (Ok(a), Ok(b)) if a == b)
+    etag_bytes(a).is_some_and(|bytes| etag_bytes(b).is_some_and(|others| bytes == others))
+}
+
+/// What an etag's text stands for; `None` if it is no base64. Google writes the standard alphabet, gcloud and Google's
+/// Python clients send the URL-safe one back.
+pub(super) fn etag_bytes(text: &str) -> Option<Vec<u8>> {
+    let plain = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    STANDARD_NO_PAD.decode(plain).ok()
 }

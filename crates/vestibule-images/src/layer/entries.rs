@@ -102,9 +102,13 @@ impl Pending {
                 b"linkpath" => self.link = Some(value.to_vec()),
                 b"uid" => self.uid = number(),
                 b"gid" => self.gid = number(),
-                b"size" => self.size = Some(number().ok_or_else(|| ImageError::refused("a size is no number"))?),
+                b"size" => {
+                    self.size = Some(number().ok_or_else(|| ImageError::refused("a size is no number"))?)
+                }
                 b"mtime" => self.modified = seconds(value),
-                key if key.starts_with(b"GNU.sparse.") => return Err(ImageError::refused("a layer has a sparse file")),
+                key if key.starts_with(b"GNU.sparse.") => {
+                    return Err(ImageError::refused("a layer has a sparse file"));
+                }
                 // Extended attributes among them: a layer must not set those by which an overlay is steered, and
                 // capabilities of files mean nothing where no program may gain privileges.
                 _ => {}
@@ -117,7 +121,8 @@ impl Pending {
         let path = self.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let shown = String::from_utf8_lossy(&path).into_owned();
         let refuse = |what: &str| Err(ImageError::refused(format!("a layer has {what} at {shown:?}")));
-        let link = self.link.or_else(|| header.link_name_bytes().map(|name| name.into_owned())).unwrap_or_default();
+        let link =
+            self.link.or_else(|| header.link_name_bytes().map(|name| name.into_owned())).unwrap_or_default();
         if path.len() > MAX_PATH || link.len() > MAX_PATH || path.contains(&0) || link.contains(&0) {
             return refuse("an impossible name");
         }

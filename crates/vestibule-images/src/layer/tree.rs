@@ -10,8 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, UTIME_OMIT, Uid, chownat, fchmod, fchown,
-    futimens, linkat, mkdirat, mknodat, openat, statat, symlinkat, syncfs, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, UTIME_OMIT, Uid, chownat,
+    fchmod, fchown, futimens, linkat, mkdirat, mknodat, openat, statat, symlinkat, syncfs, unlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 
@@ -74,9 +75,11 @@ fn failed(path: &[u8], error: Errno) -> ImageError {
 impl Tree {
     pub(super) fn open(folder: &Path, ownership: Ownership) -> Result<Self, ImageError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, folder, flags, Mode::empty()).map_err(|error| ImageError::io(folder, error.into()))?;
+        let root = openat(CWD, folder, flags, Mode::empty())
+            .map_err(|error| ImageError::io(folder, error.into()))?;
         let tree = Self { root, ownership, last: None, folders: HashMap::new(), folder_names: 0 };
-        let ready = tree.own(&tree.root, 0, 0).and_then(|()| fchmod(&tree.root, Mode::from_raw_mode(IMPLIED)));
+        let ready =
+            tree.own(&tree.root, 0, 0).and_then(|()| fchmod(&tree.root, Mode::from_raw_mode(IMPLIED)));
         ready.map_err(|error| ImageError::io(folder, error.into()))?;
         Ok(tree)
     }
@@ -150,13 +153,23 @@ impl Tree {
         Ok(())
     }
 
-    fn write(&self, folder: &OwnedFd, name: &[u8], entry: &Entry, content: &mut dyn Read) -> Result<(), ImageError> {
+    fn write(
+        &self,
+        folder: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        content: &mut dyn Read,
+    ) -> Result<(), ImageError> {
         let io = |error: Errno| failed(&entry.path, error);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(folder, name, flags, Mode::from_raw_mode(0o600)).map_err(io)?);
         copy(&mut &mut *content, &mut file).map_err(|error| match error.downcast::<ImageError>() {
             Ok(error) => error,
-            Err(error) => ImageError::because(Kind::Io, format!("cannot unpack {:?}", entry.path.escape_ascii().to_string()), error),
+            Err(error) => ImageError::because(
+                Kind::Io,
+                format!("cannot unpack {:?}", entry.path.escape_ascii().to_string()),
+                error,
+            ),
         })?;
         self.own(&file, entry.uid, entry.gid).map_err(io)?;
         fchmod(&file, Mode::from_raw_mode(entry.mode & FILE_BITS)).map_err(io)?;
@@ -229,17 +242,22 @@ impl Tree {
         if let Some((_, known)) = self.last.as_ref().filter(|(last, _)| *last == joined) {
             return known.try_clone().map_err(|error| ImageError::because(Kind::Io, "cannot unpack", error));
         }
-        let mut at = self.root.try_clone().map_err(|error| ImageError::because(Kind::Io, "cannot unpack", error))?;
+        let mut at =
+            self.root.try_clone().map_err(|error| ImageError::because(Kind::Io, "cannot unpack", error))?;
         for part in path {
             at = match open_folder(&at, part) {
                 Ok(next) => next,
                 Err(Errno::NOENT) if make => self.imply(&at, part, false, &joined)?,
-                Err(Errno::NOENT) => return Err(refused("is a hard link to what the layer does not hold", &joined)),
+                Err(Errno::NOENT) => {
+                    return Err(refused("is a hard link to what the layer does not hold", &joined));
+                }
                 Err(Errno::NOTDIR | Errno::LOOP) if make && whiteout::is_at(&at, part) => {
                     unlinkat(&at, *part, AtFlags::empty()).map_err(|error| failed(&joined, error))?;
                     self.imply(&at, part, true, &joined)?
                 }
-                Err(Errno::NOTDIR | Errno::LOOP) => return Err(refused("leads through a link or a file", &joined)),
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    return Err(refused("leads through a link or a file", &joined));
+                }
                 Err(error) => return Err(failed(&joined, error)),
             };
         }
@@ -286,7 +304,8 @@ impl Tree {
         for (path, (mode, modified)) in folders {
             // It may have been replaced since by something that is no folder.
             let Ok(folder) = self.folder(&components(&path)?, false) else { continue };
-            let set = futimens(&folder, &times(modified)).and_then(|()| fchmod(&folder, Mode::from_raw_mode(mode)));
+            let set =
+                futimens(&folder, &times(modified)).and_then(|()| fchmod(&folder, Mode::from_raw_mode(mode)));
             set.map_err(|error| failed(&path, error))?;
         }
         syncfs(&self.root).map_err(|error| failed(b"/", error))

@@ -22,7 +22,12 @@ const BUFFER: usize = 256 * 1024;
 
 /// Unpacks the layer in the file `packed` into `target`, which must not be there yet. What is unpacked must have the
 /// digest `diff_id`; if it has not, or anything else is wrong, there is no `target` afterwards.
-pub(crate) fn unpack(packed: &Path, target: &Path, diff_id: &Digest, own: Ownership) -> Result<(), ImageError> {
+pub(crate) fn unpack(
+    packed: &Path,
+    target: &Path,
+    diff_id: &Digest,
+    own: Ownership,
+) -> Result<(), ImageError> {
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = target.with_file_name(format!(".new-{:016x}-{name}", fastrand::u64(..)));
     fs::create_dir(&folder).map_err(|error| ImageError::io(&folder, error))?;
@@ -131,7 +136,9 @@ impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
-            io::Error::other(ImageError::refused("a layer is far bigger unpacked than packed, or just too big"))
+            io::Error::other(ImageError::refused(
+                "a layer is far bigger unpacked than packed, or just too big",
+            ))
         })?;
         Ok(count)
     }

@@ -35,9 +35,9 @@ pub(super) fn meaning(name: &[u8]) -> Result<Meaning<'_>, ImageError> {
     match name.strip_prefix(PREFIX) {
         None => Ok(Meaning::Plain),
         // Names that would reach for the folder itself or its parent, and marks of file systems that are long gone.
-        Some(gone) if gone.is_empty() || gone == b"." || gone == b".." || gone.starts_with(PREFIX) => {
-            Err(ImageError::refused(format!("a layer has a bad whiteout {:?}", String::from_utf8_lossy(name))))
-        }
+        Some(gone) if gone.is_empty() || gone == b"." || gone == b".." || gone.starts_with(PREFIX) => Err(
+            ImageError::refused(format!("a layer has a bad whiteout {:?}", String::from_utf8_lossy(name))),
+        ),
         Some(gone) => Ok(Meaning::Gone(gone)),
     }
 }

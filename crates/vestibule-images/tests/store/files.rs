@@ -7,7 +7,7 @@ use vestibule_images::error::Kind;
 use vestibule_images::reference::Source;
 use vestibule_images::{Digest, Freshness, Progress};
 
-use crate::making::{Blobs, World, archive, architecture, layer, layers};
+use crate::making::{Blobs, World, architecture, archive, layer, layers};
 
 fn quiet(_: Progress) {}
 
@@ -34,7 +34,9 @@ fn a_layout_is_resolved_and_unpacked_once() {
     // Nothing is read or unpacked again, even if the layout is gone.
     fs::remove_dir_all(world.path("layout")).unwrap();
     let unpacked = std::sync::atomic::AtomicUsize::new(0);
-    let count = |_| drop(unpacked.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let count = |_| {
+        unpacked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    };
     let again = world.another().resolve(&reference, Freshness::Stored, &count).unwrap();
     assert_eq!((again.name, again.layers), (image.name.clone(), image.layers.clone()));
     assert_eq!(unpacked.into_inner(), 0);
@@ -48,12 +50,18 @@ fn an_index_gives_the_machines_own_image() {
     let mut blobs = Blobs::default();
     let other = blobs.image(&[layer(&[("other", "")])], "s390x");
     let own = blobs.image(&layers(), architecture());
-    let index = blobs.add(Blobs::index(&[other.clone(), own]).to_string().into_bytes(), "application/vnd.oci.image.index.v1+json");
+    let index = blobs.add(
+        Blobs::index(&[other.clone(), own]).to_string().into_bytes(),
+        "application/vnd.oci.image.index.v1+json",
+    );
     blobs.layout(&world.path("layout"), std::slice::from_ref(&index));
     let reference = format!("oci:{}", world.path("layout").display());
     let image = world.images.resolve(&reference, Freshness::Newest, &quiet).unwrap();
     assert_eq!(image.layers.len(), 2);
-    assert!(image.name.ends_with(index["digest"].as_str().unwrap()), "named by the index, as it was asked for");
+    assert!(
+        image.name.ends_with(index["digest"].as_str().unwrap()),
+        "named by the index, as it was asked for"
+    );
 
     let (named, wrong) = (world.path("named"), world.path("wrong"));
     let mut own = blobs.image(&layers(), architecture());
@@ -61,9 +69,13 @@ fn an_index_gives_the_machines_own_image() {
     blobs.layout(&named, &[other.clone(), own]);
     let reference = |name: &str| format!("oci:{}:{name}", named.display());
     assert!(world.images.resolve(&reference("v1"), Freshness::Newest, &quiet).is_ok());
-    assert_eq!(world.images.resolve(&reference("v2"), Freshness::Newest, &quiet).unwrap_err().kind, Kind::NotFound);
+    assert_eq!(
+        world.images.resolve(&reference("v2"), Freshness::Newest, &quiet).unwrap_err().kind,
+        Kind::NotFound
+    );
     blobs.layout(&wrong, &[other]);
-    let error = world.images.resolve(&format!("oci:{}", wrong.display()), Freshness::Newest, &quiet).unwrap_err();
+    let error =
+        world.images.resolve(&format!("oci:{}", wrong.display()), Freshness::Newest, &quiet).unwrap_err();
     assert_eq!(error.kind, Kind::Platform);
     assert!(error.message.contains(&format!("must support linux/{}", architecture())), "{error}");
 }
@@ -186,7 +198,42 @@ fn pruning_spares_what_is_held_and_kept() {
     let pruned = world.images.prune(&|_| false).unwrap();
     assert_eq!((pruned.images, pruned.layers), (vec!["docker.io/library/kept:latest".to_owned()], 2));
     assert!(pruned.bytes > 0);
-    assert_eq!((world.layers(), world.stored("blobs/sha256"), world.stored("images"), world.stored("held")), (0, 0, 0, 0));
+    assert_eq!(
+        (world.layers(), world.stored("blobs/sha256"), world.stored("images"), world.stored("held")),
+        (0, 0, 0, 0)
+    );
     // And from the beginning.
     assert!(world.images.resolve(&reference, Freshness::Stored, &quiet).is_ok());
+}
+
+/// A tag that moves for one revision stays for another, across a restart.
+#[test]
+fn a_revision_keeps_its_image() {
+    let world = World::new();
+    let layout = world.path("layout");
+    let reference = format!("oci:{}", layout.display());
+    let put = |content: &str| {
+        let mut blobs = Blobs::default();
+        let passwd = ("etc/passwd", "app:x:1:1::/:/\n");
+        let image = blobs.image(&[layer(&[passwd, ("content", content)])], architecture());
+        blobs.layout(&layout, &[image]);
+    };
+    put("old");
+    let old = world.images.resolve_for("r1", &reference, Freshness::Newest, &quiet).unwrap().name;
+    put("new");
+    let new = world.images.resolve_for("r2", &reference, Freshness::Newest, &quiet).unwrap().name;
+    assert_ne!(old, new);
+    let restarted = world.another();
+    let name = |revision: &str, freshness| {
+        restarted.resolve_for(revision, &reference, freshness, &quiet).unwrap().name
+    };
+    assert_eq!((name("r1", Freshness::Stored), name("r2", Freshness::Stored)), (old.clone(), new.clone()));
+    assert_eq!(name("r3", Freshness::Stored), new);
+    assert_eq!(restarted.list().unwrap().len(), 1);
+    // Wanted by the control plane, or not.
+    assert!(restarted.prune(&|image| image.reference == reference).unwrap().images.is_empty());
+    assert_eq!(name("r1", Freshness::Stored), old);
+    drop(world.images);
+    let fresh = vestibule_images::Images::open(&world.folder.path().join("state")).unwrap();
+    assert_eq!(fresh.prune(&|_| false).unwrap().images, [reference]);
 }

@@ -38,7 +38,11 @@ impl Registry {
         );
         fs::write(folder.path().join("config.yml"), config).unwrap();
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(folder.path().join("config.yml")).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg("serve")
+            .arg(folder.path().join("config.yml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         command.env_clear();
         let Ok(mut process) = command.spawn() else {
             println!("not run: the program docker-registry (Debian's package of that name) is not installed");
@@ -49,7 +53,10 @@ impl Registry {
         let address = loop {
             let line = lines.next().expect("the registry ended").unwrap();
             if let Some((_, rest)) = line.split_once("listening on ") {
-                break rest.trim_matches(|c: char| c != '[' && c != ']' && !c.is_ascii_hexdigit() && c != '.' && c != ':')
+                break rest
+                    .trim_matches(|c: char| {
+                        c != '[' && c != ']' && !c.is_ascii_hexdigit() && c != '.' && c != ':'
+                    })
                     .split([' ', '"'])
                     .next()
                     .unwrap()
@@ -80,7 +87,8 @@ impl Registry {
             assert_eq!(status, 202, "{answer}");
             let location = answer.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap();
             let path = &location[location.find("/v2/").unwrap()..];
-            let (status, answer) = self.send("PUT", &format!("{path}&digest={digest}"), "application/octet-stream", bytes);
+            let (status, answer) =
+                self.send("PUT", &format!("{path}&digest={digest}"), "application/octet-stream", bytes);
             assert_eq!(status, 201, "{answer}");
         }
         for (place, digest) in manifests.iter().enumerate() {
@@ -112,7 +120,10 @@ fn pulls_once_follows_tags_and_serves_without_the_registry() {
 
     let reference = format!("{}/team/app:v1", registry.address);
     let seen = Mutex::new(Vec::new());
-    let image = world.images.resolve(&reference, Freshness::Newest, &|progress| seen.lock().unwrap().push(progress)).unwrap();
+    let image = world
+        .images
+        .resolve(&reference, Freshness::Newest, &|progress| seen.lock().unwrap().push(progress))
+        .unwrap();
     assert_eq!(image.name, format!("{}/team/app@{}", registry.address, digest(&index)));
     assert_eq!(image.layers.len(), 2);
     let seen = seen.into_inner().unwrap();
@@ -136,7 +147,10 @@ fn pulls_once_follows_tags_and_serves_without_the_registry() {
     for missing in ["team/app:v9", "team/nothing:v1", &format!("team/app@{}", Digest::of(b"no"))] {
         let reference = format!("{}/{missing}", registry.address);
         let error = world.images.resolve(&reference, Freshness::Newest, &quiet).unwrap_err();
-        assert_eq!((error.kind, &error.message), (Kind::NotFound, &format!("Image '{reference}' not found.")));
+        assert_eq!(
+            (error.kind, &error.message),
+            (Kind::NotFound, &format!("Image '{reference}' not found."))
+        );
     }
 
     // Without the registry: what is there serves.
@@ -195,7 +209,12 @@ fn a_registry_that_lies_or_breaks_off_is_not_believed() {
     let mut blobs = Blobs::default();
     let own = blobs.image(&layers(), architecture());
     let (manifest, layer) = (digest(&own), Digest::of(&layers()[1]));
-    for (what, expected) in [("wrong", Kind::Refused), ("long", Kind::Refused), ("short", Kind::Unreachable), ("manifest", Kind::Refused)] {
+    for (what, expected) in [
+        ("wrong", Kind::Refused),
+        ("long", Kind::Refused),
+        ("short", Kind::Unreachable),
+        ("manifest", Kind::Refused),
+    ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let blobs = blobs.clone();
@@ -206,7 +225,8 @@ fn a_registry_that_lies_or_breaks_off_is_not_believed() {
             }
         });
         let world = World::new();
-        let asked = if what == "manifest" { format!("@{}", Digest::of(b"another")) } else { ":v1".to_owned() };
+        let asked =
+            if what == "manifest" { format!("@{}", Digest::of(b"another")) } else { ":v1".to_owned() };
         let reference = format!("{address}/app{asked}");
         let error = world.images.resolve(&reference, Freshness::Newest, &quiet).unwrap_err();
         assert_eq!(error.kind, expected, "{what}: {}", error.chain());
@@ -237,7 +257,8 @@ fn answer(stream: TcpStream, blobs: &Blobs, what: &str, victim: Digest, manifest
             }
         }
         let media_type = "application/vnd.oci.image.manifest.v1+json";
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n");
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n");
         if stream.write_all(&[head.as_bytes(), &body].concat()).is_err() || body.len() < length {
             return;
         }

@@ -1557,6 +1557,8 @@ pub struct NetworkRoutingConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bgp_inter_region_cost: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub delete_bgp_always_compare_med: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_bgp_always_compare_med: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_bgp_inter_region_cost: Option<String>,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
-use vestibule_run::desired::Revision;
-use vestibule_run::driver::{Driver, Exit, Failure, Handle, Labels, Listed, Order, Output, Pending, Started};
+use vestibule_run::desired::Container;
+use vestibule_run::driver::{
+    Driver, Exit, Failure, Handle, Labels, Listed, Order, Output, Owner, Pending, Started,
+};
 
 /// Starts "instances" that all stand at one address.
 #[derive(Clone)]
@@ -30,8 +32,8 @@ impl Driver for Instances {
         "test"
     }
 
-    fn prepare<'a>(&'a self, revision: &'a Revision) -> Pending<'a, Result<String, Failure>> {
-        Box::pin(async { Ok(revision.image.clone()) })
+    fn prepare<'a>(&'a self, _: &'a Owner, container: &'a Container) -> Pending<'a, Result<String, Failure>> {
+        Box::pin(async { Ok(container.image.clone()) })
     }
 
     fn start<'a>(&'a self, _: &'a Order) -> Pending<'a, Result<Started, Failure>> {

@@ -8,6 +8,7 @@ mod headers;
 mod instances;
 mod lifecycle;
 mod logs;
+mod regions;
 mod routes;
 mod serverless;
 mod slow;

@@ -244,3 +244,19 @@ fn ask_securely(front: SocketAddr, host: &str, pem: &str) -> crate::wire::Messag
     client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     client.response()
 }
+
+#[test]
+fn a_client_with_affinity_keeps_its_instance() {
+    let backend = Backend::text("hello");
+    let world = world(&backend);
+    world.deploy("svc", |_, revision| revision.session_affinity = true);
+    world.serve(Site::of(neg(Some("svc"), None)));
+    let first = world.get("/");
+    let set = first.field("set-cookie").unwrap().to_owned();
+    assert!(set.starts_with("GAESA=") && set.ends_with("; Path=/; HttpOnly"), "{set}");
+    let cookie = set.split(';').next().unwrap();
+    let again = world.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b; {cookie}\r\n\r\n"));
+    assert_eq!((again.status(), again.field("set-cookie")), (200, None));
+    world.deploy("svc", |_, _| {});
+    assert_eq!(world.get("/").field("set-cookie"), None);
+}

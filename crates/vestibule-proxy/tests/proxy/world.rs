@@ -1,10 +1,13 @@
 //! A whole proxy for one test: its own network, runtime, log store and state directory, all gone afterwards.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,9 +19,7 @@ use vestibule_proxy::limits::Timeouts;
 use vestibule_proxy::snapshot::{Backend, BackendService, Front, Listener, LogConfig, Routes, Snapshot};
 use vestibule_proxy::tls::Tls;
 use vestibule_proxy::{Dependencies, ListenerError, Proxy, ProxyConfig};
-use vestibule_run::desired::{
-    Desired, Ingress, Probe, Protocol, Revision, Service, ServiceKey, TrafficTarget,
-};
+use vestibule_run::desired::{Container, Desired, Ingress, Revision, Service, ServiceKey, TrafficTarget};
 use vestibule_run::{Program, Runtime, RuntimeConfig};
 use vestibule_urlmap::UrlMap;
 use vestibule_vpc::{Loopback, NetworkId, Vpc};
@@ -77,6 +78,29 @@ pub fn endpoints(addresses: &[SocketAddr]) -> Backend {
     Backend::Endpoints { neg: "neg".into(), endpoints: addresses.to_vec() }
 }
 
+/// An issuer of tokens. Its keys are made once for all tests: making one takes longer than most tests, and goes on in
+/// the background when the test is over and its directory gone.
+fn issuer(dir: &Path) -> Issuer {
+    static KEYS: OnceLock<Vec<(OsString, Vec<u8>)>> = OnceLock::new();
+    let keys = KEYS.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = Issuer::open(dir.path()).unwrap();
+        while !issuer.is_ready() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let entries = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+        let files = entries.filter(|entry| entry.metadata().unwrap().is_file());
+        files.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
+    });
+    DirBuilder::new().mode(0o700).create(dir).unwrap();
+    for (name, content) in keys {
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.join(name)).unwrap();
+        file.write_all(content).unwrap();
+    }
+    Issuer::open(dir).unwrap()
+}
+
 impl World {
     pub fn new() -> World {
         World::with(ProxyConfig::default(), None)
@@ -92,7 +116,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let vpc = Vpc::new(Loopback::claim().unwrap());
         let logs = LogStore::open(&dir.path().join("logs"), LogLimits::default()).unwrap();
-        let issuer = Issuer::open(&dir.path().join("iam")).unwrap();
+        let issuer = issuer(&dir.path().join("iam"));
         let nothing = || Program { path: PathBuf::from("/nonexistent"), args: Vec::new() };
         let runtime = Runtime::start(
             RuntimeConfig::new(dir.path().join("run"), nothing(), nothing()),
@@ -101,6 +125,7 @@ impl World {
                 logs: logs.sink(),
                 metadata: None,
                 containers: instances.map(|instances| Arc::new(instances) as _),
+                secrets: None,
             },
         );
         let runtime = runtime.unwrap();
@@ -129,7 +154,7 @@ impl World {
             region: "us-central1".into(),
             project: "p".into(),
             project_number: "123456789012".into(),
-            global_access: false,
+            clients: None,
             forwarding_rule: "fr".into(),
             target_proxy: "tp".into(),
             url_map_name: "um".into(),
@@ -203,24 +228,8 @@ impl World {
 
     /// Runs one service of one revision with this name.
     pub fn deploy(&self, name: &str, change: impl Fn(&mut Service, &mut Revision)) {
-        let mut revision = Revision {
-            name: format!("{name}-00001").into(),
-            image: "test/image".into(),
-            command: Vec::new(),
-            args: Vec::new(),
-            env: Vec::new(),
-            container_name: "app".into(),
-            port: 8080,
-            protocol: Protocol::Http1,
-            concurrency: 80,
-            min_instances: 0,
-            max_instances: 100,
-            timeout: Duration::from_secs(300),
-            service_account: "sa@p.iam.gserviceaccount.com".into(),
-            startup_probe: Probe::default_tcp(8080),
-            limits: BTreeMap::new(),
-            proven: true,
-        };
+        let container = Container::new("app", "test/image");
+        let mut revision = Revision::new(&format!("{name}-00001"), container);
         let mut service = Service {
             key: ServiceKey { project: "p".into(), region: "us-central1".into(), name: name.into() },
             project_number: "123456789012".into(),

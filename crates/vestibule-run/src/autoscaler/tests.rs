@@ -19,7 +19,7 @@ fn limits() -> Limits {
 }
 
 fn idle(number: u64, last_used: Instant) -> ReadyInstance {
-    ReadyInstance { number, in_flight: 0, last_used }
+    ReadyInstance { number, in_flight: 0, resting: false, last_used }
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn what_is_starting_counts() {
 #[test]
 fn free_slots_count() {
     let now = Instant::now();
-    let busy = ReadyInstance { number: 1, in_flight: 70, last_used: now };
+    let busy = ReadyInstance { number: 1, in_flight: 70, resting: false, last_used: now };
     let seen = Observation { queued: 10, ready: vec![busy], ..quiet(limits()) };
     assert_eq!(decide(&seen, now).start, 0);
     assert_eq!(decide(&Observation { queued: 11, ..seen }, now).start, 1);
@@ -73,7 +73,7 @@ fn minimum_is_never_stopped_and_the_longest_idle_goes_first() {
 #[test]
 fn a_busy_instance_is_never_stopped() {
     let start = Instant::now();
-    let busy = ReadyInstance { number: 1, in_flight: 1, last_used: start };
+    let busy = ReadyInstance { number: 1, in_flight: 1, resting: false, last_used: start };
     for retired in [false, true] {
         let seen = Observation { ready: vec![busy], retired, ..quiet(limits()) };
         assert_eq!(decide(&seen, start + Duration::from_secs(100_000)).stop, Vec::<u64>::new());
@@ -83,7 +83,7 @@ fn a_busy_instance_is_never_stopped() {
 #[test]
 fn a_busy_instance_is_looked_at_again() {
     let start = Instant::now();
-    let busy = ReadyInstance { number: 1, in_flight: 1, last_used: start };
+    let busy = ReadyInstance { number: 1, in_flight: 1, resting: false, last_used: start };
     let seen = Observation { ready: vec![busy], ..quiet(limits()) };
     let now = start + Duration::from_secs(70);
     assert_eq!(decide(&seen, now).wake_at, Some(now + Duration::from_secs(900)));
@@ -152,6 +152,7 @@ impl World {
         let ready = self.ready.iter().map(|(&number, (requests, last_used))| ReadyInstance {
             number,
             in_flight: requests.len() as u32,
+            resting: false,
             last_used: *last_used,
         });
         Observation {

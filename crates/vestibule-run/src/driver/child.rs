@@ -95,7 +95,7 @@ impl Drop for GroupChild {
 /// The constructor is deprecated because a type of one's own may lie about the descriptor that it owns. `OwnedFd`
 /// cannot, and the constructor that replaces it is unsafe to call.
 #[expect(deprecated, reason = "see above")]
-fn watch_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watch_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(descriptor)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::process::ProcessDriver;
 use super::{Driver, Labels};
-use crate::desired::Revision;
+use crate::desired::Container;
 
 /// The drivers of a runtime.
 pub struct Drivers {
@@ -13,16 +13,16 @@ pub struct Drivers {
 }
 
 impl Drivers {
-    /// `containers` runs what the process driver does not.
+    /// `containers` runs what the process driver cannot.
     pub fn new(process: ProcessDriver, containers: Option<Arc<dyn Driver>>) -> Self {
         Self { process: Arc::new(process), containers }
     }
 
-    /// The driver for a revision. A revision that none can run goes to the process driver, whose
-    /// [`prepare`](Driver::prepare) says what is missing.
-    pub fn choose(&self, revision: &Revision) -> Arc<dyn Driver> {
+    /// The driver for an instance of these containers, which share a network and thus a driver. What none can run goes
+    /// to the process driver, whose [`prepare`](Driver::prepare) says what is missing.
+    pub fn choose<'a>(&self, mut containers: impl Iterator<Item = &'a Container>) -> Arc<dyn Driver> {
         match &self.containers {
-            Some(containers) if !self.process.can_run(revision) => containers.clone(),
+            Some(driver) if !containers.all(|container| self.process.can_run(container)) => driver.clone(),
             _ => self.process.clone(),
         }
     }

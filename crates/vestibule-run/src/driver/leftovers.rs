@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde_json::{Value, json};
 
-use super::Labels;
+use super::{LABEL_CONTAINER, Labels, Listed};
 
 /// Where records are, inside the state directory.
 const FOLDER: &str = "run/processes";
@@ -59,7 +59,12 @@ impl Drop for Written {
 
 impl Records {
     pub(crate) fn open(state_dir: &Path) -> io::Result<Self> {
-        let folder = state_dir.join(FOLDER);
+        Self::open_in(state_dir, FOLDER)
+    }
+
+    /// Records in a folder of the state directory: each driver has one.
+    pub(crate) fn open_in(state_dir: &Path, folder: &str) -> io::Result<Self> {
+        let folder = state_dir.join(folder);
         fs::create_dir_all(&folder)?;
         let own = i32::try_from(std::process::id()).map_err(io::Error::other)?;
         let owner = Identity::of(own).ok_or_else(|| io::Error::other("/proc does not show this process"))?;
@@ -84,13 +89,15 @@ impl Records {
             boot: self.boot.clone(),
             marks,
         };
-        let path = self.path(instance_id);
+        let path = self.path(&record);
         fs::write(&path, record.to_json().to_string())?;
         Ok(Written(path))
     }
 
-    fn path(&self, instance_id: &str) -> PathBuf {
-        self.folder.join(format!("{instance_id}.json"))
+    /// The file of a record: one for each container of an instance.
+    fn path(&self, record: &Record) -> PathBuf {
+        let container = record.labels.get(LABEL_CONTAINER).map(|name| format!(".{name}")).unwrap_or_default();
+        self.folder.join(format!("{}{container}.json", record.instance_id))
     }
 
     /// Everything that is written down. Files that cannot be read as records are left alone.
@@ -98,6 +105,18 @@ impl Records {
         let Ok(folder) = fs::read_dir(&self.folder) else { return Vec::new() };
         let read = |path: PathBuf| Record::from_json(&serde_json::from_slice(&fs::read(path).ok()?).ok()?);
         folder.flatten().filter_map(|file| read(file.path())).collect()
+    }
+
+    /// Everything that is written down and carries these labels, as drivers list it.
+    pub(crate) fn list(&self, labels: &Labels) -> Vec<Listed> {
+        let fits = |of: &Labels| labels.iter().all(|(name, value)| of.get(name) == Some(value));
+        let records = self.all().into_iter().filter(|record| fits(&record.labels));
+        let listed = records.map(|record| Listed {
+            left_behind: self.is_left_behind(&record),
+            instance_id: record.instance_id,
+            labels: record.labels,
+        });
+        listed.collect()
     }
 
     /// Whether a runtime that is gone recorded it.
@@ -120,7 +139,7 @@ impl Records {
                 process.kill();
             }
         }
-        drop(Written(self.path(&record.instance_id)));
+        drop(Written(self.path(record)));
     }
 }
 
@@ -245,7 +264,7 @@ mod tests {
     fn orphan(records: &Records, id: &str, pid: u32, port: &str, began_off: u64) -> Record {
         let marks = vec![format!("PORT={port}")];
         std::mem::forget(records.write(id, pid, &Labels::new(), marks).unwrap());
-        let path = records.path(id);
+        let path = records.folder.join(format!("{id}.json"));
         let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(json["owner"]["pid"], std::process::id());
         json["owner"]["began"] = 1.into();
@@ -260,7 +279,7 @@ mod tests {
         let records = Records::open(folder.path()).unwrap();
         let labels = Labels::from([("a".to_owned(), "b".to_owned())]);
         let written = records.write("i", std::process::id(), &labels, vec!["PORT=1".into()]).unwrap();
-        fs::write(records.path("junk"), "{").unwrap();
+        fs::write(records.folder.join("junk.json"), "{").unwrap();
         let all = records.all();
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].labels, labels);

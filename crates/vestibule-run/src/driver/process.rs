@@ -4,7 +4,9 @@
 //! Cloud Run's contract in what a process without a container cannot have:
 //!
 //! * Instances share the machine's network, so each is given a port of its own in `PORT`, not the one of its revision.
-//! * It sees the machine's files and users, and no limit is set on its processor and memory.
+//! * It sees the machine's files and users, and no limit is set on its processor and memory. It cannot have volumes.
+//! * The containers of an instance share the machine's network not only with each other, so a sidecar's fixed port can
+//!   serve one instance at a time.
 //!
 //! Each instance leads a process group, dies with the runtime, and is written down in the state directory.
 
@@ -17,13 +19,16 @@ use super::child::GroupChild;
 use super::image::Image;
 use super::leftovers::{Records, Written};
 use super::ports::Port;
-use super::{Driver, Exit, Failure, Handle, Labels, Listed, Order, Output, Pending, Started};
+use super::{Driver, Exit, Failure, Handle, Labels, Listed, Order, Output, Owner, Pending, Started};
 use crate::config::Program;
-use crate::desired::Revision;
+use crate::desired::Container;
 use crate::hello;
 
 /// Variables that an instance has from the runtime's own environment. Nothing else is passed on: it may hold secrets.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
+
+/// Variable of a process that has no port: the id of its instance.
+const INSTANCE: &str = "VESTIBULE_INSTANCE";
 
 /// Starts processes.
 pub struct ProcessDriver {
@@ -39,15 +44,15 @@ impl ProcessDriver {
         Ok(Self { hello, exec, allow_programs, records: Records::open(state_dir)? })
     }
 
-    /// Whether it can run the revision at all.
-    pub fn can_run(&self, revision: &Revision) -> bool {
-        self.command(revision).is_some()
+    /// Whether it can run the container at all.
+    pub fn can_run(&self, container: &Container) -> bool {
+        container.mounts.is_empty() && self.command(container).is_some()
     }
 
-    /// The command that runs a revision, without environment; `None` if that takes a container.
-    fn command(&self, revision: &Revision) -> Option<Command> {
-        let image = Image::of(&revision.image);
-        if image == Image::Hello && revision.command.is_empty() {
+    /// The command that runs a container, without environment; `None` if that takes a container runtime.
+    fn command(&self, container: &Container) -> Option<Command> {
+        let image = Image::of(&container.image);
+        if image == Image::Hello && container.command.is_empty() {
             let mut command = Command::new(&self.hello.path);
             command.args(&self.hello.args);
             return Some(command);
@@ -55,29 +60,38 @@ impl ProcessDriver {
         if !self.allow_programs {
             return None;
         }
-        let (program, first) = match (image, revision.command.split_first()) {
+        let (program, first) = match (image, container.command.split_first()) {
             (_, Some((program, first))) => (program.as_str(), first),
             (Image::Program(path), None) => (path, &[][..]),
             _ => return None,
         };
         let mut command = Command::new(&self.exec.path);
         command.args(&self.exec.args).arg("--").arg(std::process::id().to_string());
-        command.arg(program).args(first).args(&revision.args);
+        command.arg(program).args(first).args(&container.args);
+        if let Some(folder) = &container.working_dir {
+            command.current_dir(folder);
+        }
         Some(command)
     }
 
     fn spawn(&self, order: &Order) -> Result<Started, Failure> {
-        let mut command = self.command(&order.revision).ok_or_else(|| missing(&order.revision))?;
-        let failed = |error: io::Error| start_failure(&order.revision, &error);
-        let port = Port::reserve().map_err(failed)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+        let mut command = self.command(&order.container).ok_or_else(|| missing(&order.container))?;
+        let failed = |error: io::Error| start_failure(order, &error);
+        let port = order.port.map(|_| Port::reserve()).transpose().map_err(failed)?;
+        let number = port.as_ref().map_or(0, Port::number);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, number));
         command.env_clear();
         command.envs(INHERITED.iter().filter_map(|name| Some((name, env::var_os(name)?))));
         command.envs(order.environment.iter().map(|(name, value)| (name, value)));
-        if Image::of(&order.revision.image) == Image::Hello {
-            command.envs(hello::environment(&order.service.key));
+        if Image::of(&order.container.image) == Image::Hello {
+            command.envs(hello::environment(order.owner.project(), order.owner.region()));
         }
-        command.env("PORT", port.number().to_string());
+        // What tells this instance's processes from all others.
+        let mark = match port {
+            Some(_) => ("PORT", number.to_string()),
+            None => (INSTANCE, order.instance_id.to_string()),
+        };
+        command.env(mark.0, &mark.1);
 
         let (stdout, write_stdout) = io::pipe().map_err(failed)?;
         let (stderr, write_stderr) = io::pipe().map_err(failed)?;
@@ -87,7 +101,9 @@ impl ProcessDriver {
         // The write ends live in the command; while they do, the pipes would never end.
         drop(command);
 
-        let marks = vec![format!("PORT={}", port.number()), format!("K_REVISION={}", order.revision.name)];
+        let mut marks = vec![format!("{}={}", mark.0, mark.1)];
+        let revision = order.environment.iter().rfind(|(name, _)| name == "K_REVISION");
+        marks.extend(revision.map(|(name, value)| format!("{name}={value}")));
         let written = self.records.write(&order.instance_id, child.pid(), &order.labels(), marks);
         let written = written.map_err(failed)?;
         Ok(Started {
@@ -103,9 +119,9 @@ impl Driver for ProcessDriver {
         "process"
     }
 
-    fn prepare<'a>(&'a self, revision: &'a Revision) -> Pending<'a, Result<String, Failure>> {
+    fn prepare<'a>(&'a self, _: &'a Owner, container: &'a Container) -> Pending<'a, Result<String, Failure>> {
         Box::pin(async move {
-            if self.can_run(revision) { Ok(revision.image.clone()) } else { Err(missing(revision)) }
+            if self.can_run(container) { Ok(container.image.clone()) } else { Err(missing(container)) }
         })
     }
 
@@ -114,16 +130,7 @@ impl Driver for ProcessDriver {
     }
 
     fn list<'a>(&'a self, labels: &'a Labels) -> Pending<'a, Vec<Listed>> {
-        Box::pin(async move {
-            let fits = |of: &Labels| labels.iter().all(|(name, value)| of.get(name) == Some(value));
-            let records = self.records.all().into_iter().filter(|record| fits(&record.labels));
-            let listed = records.map(|record| Listed {
-                left_behind: self.records.is_left_behind(&record),
-                instance_id: record.instance_id,
-                labels: record.labels,
-            });
-            listed.collect()
-        })
+        Box::pin(async move { self.records.list(labels) })
     }
 
     fn remove<'a>(&'a self, instance_id: &'a str) -> Pending<'a, ()> {
@@ -139,7 +146,7 @@ impl Driver for ProcessDriver {
 /// A process that was started.
 struct Process {
     child: GroupChild,
-    _port: Port,
+    _port: Option<Port>,
     _written: Written,
 }
 
@@ -161,25 +168,36 @@ impl Handle for Process {
     }
 }
 
-/// The image would take a container runtime.
-fn missing(revision: &Revision) -> Failure {
+/// The container would take a container runtime.
+fn missing(container: &Container) -> Failure {
+    let image = &container.image;
+    if !container.mounts.is_empty() {
+        return Failure {
+            reason: "ContainerMissing".to_owned(),
+            message: format!(
+                "Container '{}' (image '{image}') mounts volumes. That takes a container runtime, which is not \
+                 available here: a process of this machine sees the machine's own files.",
+                container.name
+            ),
+            transient: false,
+        };
+    }
     Failure {
         reason: "ContainerMissing".to_owned(),
         message: format!(
-            "Image '{}' not found. Running it takes a container runtime, which is not available here. Deploy \
+            "Image '{image}' not found. Running it takes a container runtime, which is not available here. Deploy \
              gcr.io/cloudrun/hello, which is built in, or start the server with --driver=process to run a program of \
-             this machine (image process:/absolute/path, or --command).",
-            revision.image
+             this machine (image process:/absolute/path, or --command)."
         ),
         transient: false,
     }
 }
 
 /// The machine did not start the process.
-fn start_failure(revision: &Revision, error: &io::Error) -> Failure {
+fn start_failure(order: &Order, error: &io::Error) -> Failure {
     Failure {
         reason: "ContainerCreationError".to_owned(),
-        message: format!("Cannot start the container of revision '{}': {error}.", revision.name),
+        message: format!("Cannot start the container of {}: {error}.", order.owner.describe()),
         transient: true,
     }
 }

@@ -62,7 +62,14 @@ fn front(service: Service) -> Front {
 
 fn ask<'a>(origin: Origin) -> Ask<'a> {
     let target = Target::Service { project: "p", region: "r", service: "svc", tag: None };
-    Ask { target, origin, authorization: None, serverless_authorization: None, path: "/path?q=1" }
+    Ask {
+        target,
+        origin,
+        authorization: None,
+        serverless_authorization: None,
+        path: "/path?q=1",
+        cookies: None,
+    }
 }
 
 /// The status and cause with which a request with this header is refused; `None` if it is let in.
@@ -262,4 +269,67 @@ fn a_front_is_shared() {
     fn sendable<T: Send>(_: &T) {}
     sendable(&waiting);
     assert!(std::mem::size_of_val(&waiting) <= 512, "{}", std::mem::size_of_val(&waiting));
+}
+
+/// Half of the traffic each to two revisions with one instance each, whose ids are `aaa…` and `bbb…`.
+fn sticky(affinity: bool) -> (Front, Vec<crate::table::Route>) {
+    let mut service = private();
+    service.invoker_check_disabled = true;
+    let target = |revision: &str, tag: &str| TrafficTarget {
+        revision: revision.into(),
+        percent: 50,
+        tag: Some(tag.into()),
+    };
+    service.traffic = vec![target("svc-a", "ta"), target("svc-b", "tb")];
+    let routes: Vec<_> = ["a", "b"]
+        .map(|name| {
+            let mut route = testing::route(&format!("svc-{name}"));
+            Arc::make_mut(&mut route.revision).session_affinity = affinity;
+            let (address, signals) =
+                (std::net::SocketAddr::from(([127, 0, 0, 1], 1)), route.pool.signals.clone());
+            let instance = crate::instance::Instance::new(1, name.repeat(64).into(), address, signals);
+            route.pool.publish(vec![Arc::new(instance)]);
+            route
+        })
+        .into();
+    let known = routes.clone();
+    let entry = Entry::new(&Arc::new(service), move |name| {
+        known.iter().find(|route| *route.revision.name == *name).cloned()
+    });
+    let table = Arc::new(ArcSwap::from_pointee(Table::new(1, vec![Arc::new(entry)])));
+    (Front::new(table, Checker::new(issuer().verifier())), routes)
+}
+
+/// How many of a hundred requests with these cookies go to `svc-b`.
+fn to_b(front: &Front, cookies: &str, tag: Option<&str>) -> usize {
+    let target = Target::Service { project: "p", region: "r", service: "svc", tag };
+    let ask = Ask { cookies: Some(cookies.as_bytes()), target, ..ask(Origin::Vpc) };
+    (0..100).filter(|_| &*front.admit(&ask).unwrap().revision.name == "svc-b").count()
+}
+
+#[test]
+fn a_cookie_leads_back_to_its_instance() {
+    let (front, _) = sticky(true);
+    let cookie = format!("x=y; GAESA={}", "b".repeat(32));
+    assert_eq!(to_b(&front, &cookie, None), 100, "affinity takes precedence over the split");
+    let admitted = front.admit(&Ask { cookies: Some(cookie.as_bytes()), ..ask(Origin::Vpc) }).unwrap();
+    let lease = admitted.try_acquire().unwrap();
+    assert_eq!(admitted.affinity_cookie(&lease), None, "it has the cookie already");
+    // A tag says more than a cookie, and an instance that is gone says nothing.
+    assert_eq!(to_b(&front, &cookie, Some("ta")), 0);
+    let gone = format!("GAESA={}", "c".repeat(32));
+    assert!((1..100).contains(&to_b(&front, &gone, None)));
+    let admitted = front.admit(&Ask { cookies: Some(gone.as_bytes()), ..ask(Origin::Vpc) }).unwrap();
+    let lease = admitted.try_acquire().unwrap();
+    assert!(admitted.affinity_cookie(&lease).unwrap().starts_with("GAESA="));
+}
+
+#[test]
+fn without_affinity_a_cookie_means_nothing() {
+    let (front, _) = sticky(false);
+    let cookie = format!("GAESA={}", "b".repeat(32));
+    assert!((1..100).contains(&to_b(&front, &cookie, None)));
+    let admitted = front.admit(&Ask { cookies: Some(cookie.as_bytes()), ..ask(Origin::Vpc) }).unwrap();
+    let lease = admitted.try_acquire().unwrap();
+    assert_eq!(admitted.affinity_cookie(&lease), None);
 }

@@ -1,15 +1,16 @@
 //! The environment of an instance.
 
-use crate::desired::{Revision, Service};
+use crate::desired::{Container, Revision, Service};
 
-/// Variables of an instance but `PORT`, later ones winning: what the user set, then what Cloud Run's container contract
-/// sets, then where the metadata server is, in the names that Google's client libraries look for.
+/// Variables of a container but `PORT` and secrets, later ones winning: what the user set, then what Cloud Run's
+/// container contract sets, then where the metadata server is, in the names that Google's client libraries look for.
 pub(super) fn environment(
     service: &Service,
     revision: &Revision,
+    container: &Container,
     metadata: Option<&str>,
 ) -> Vec<(String, String)> {
-    let mut variables = revision.env.clone();
+    let mut variables = container.env.clone();
     let mut set = |name: &str, value: &str| variables.push((name.to_owned(), value.to_owned()));
     set("K_SERVICE", &service.key.name);
     set("K_REVISION", &revision.name);
@@ -33,8 +34,9 @@ mod tests {
     fn the_contract_wins_over_the_user() {
         let service = testing::service("svc");
         let env = vec![("A".to_owned(), "1".to_owned()), ("K_SERVICE".to_owned(), "other".to_owned())];
-        let revision = Revision { env, ..testing::revision("svc-1") };
-        let map = |metadata| BTreeMap::from_iter(environment(&service, &revision, metadata));
+        let container = Container { env, ..Container::new("app", "i") };
+        let revision = testing::revision("svc-1");
+        let map = |metadata| BTreeMap::from_iter(environment(&service, &revision, &container, metadata));
         let expected = [
             ("A", "1"),
             ("CLOUD_RUN_TIMEOUT_SECONDS", "300"),

@@ -11,10 +11,10 @@ use vestibule_logs::{LogLimits, LogStore};
 
 use super::{Command, Context, Keeper};
 use crate::config::Program;
-use crate::desired::{Revision, Service};
+use crate::desired::{Container, Revision, Service};
 use crate::driver::choice::Drivers;
 use crate::driver::process::ProcessDriver;
-use crate::driver::{Driver, Exit, Failure, Handle, Labels, Listed, Order, Output, Pending, Started};
+use crate::driver::{Driver, Exit, Failure, Handle, Labels, Listed, Order, Output, Owner, Pending, Started};
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::reports::{Receiver, Reports};
@@ -154,8 +154,8 @@ impl Driver for Fake {
         "fake"
     }
 
-    fn prepare<'a>(&'a self, revision: &'a Revision) -> Pending<'a, Result<String, Failure>> {
-        Box::pin(async { Ok(format!("{}@sha256:00", revision.image)) })
+    fn prepare<'a>(&'a self, _: &'a Owner, container: &'a Container) -> Pending<'a, Result<String, Failure>> {
+        Box::pin(async { Ok(format!("{}@sha256:00", container.image)) })
     }
 
     fn start<'a>(&'a self, order: &'a Order) -> Pending<'a, Result<Started, Failure>> {
@@ -217,7 +217,9 @@ pub(super) struct World {
 
 /// A revision that the fake driver runs.
 pub(super) fn revision() -> Revision {
-    Revision { image: "fake".into(), ..testing::revision("svc-1") }
+    let mut revision = testing::revision("svc-1");
+    revision.container.image = "fake".into();
+    revision
 }
 
 impl World {
@@ -238,6 +240,7 @@ impl World {
             drivers: Drivers::new(process, Some(driver.clone())),
             logs,
             metadata: None,
+            secrets: None,
             reports,
             registry: registry.clone(),
             idle_timeout,

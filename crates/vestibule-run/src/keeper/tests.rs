@@ -13,7 +13,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Waits in line with so much time.
 async fn acquire(world: &World, time: Duration) -> Result<Lease, Refusal> {
-    match world.pool.try_acquire() {
+    match world.pool.try_acquire(None) {
         Some(lease) => Ok(lease),
         None => world.pool.wait(Instant::now() + time).await,
     }
@@ -93,7 +93,7 @@ async fn minimum_is_kept_warm_and_replaced_after_a_crash() {
     let world = World::new(Revision { min_instances: 2, ..revision() });
     sleep(HOUR).await;
     assert_eq!(world.driver.counts(), (2, 2, 2));
-    assert!(world.pool.try_acquire().is_some(), "a warm instance has to be there at once");
+    assert!(world.pool.try_acquire(None).is_some(), "a warm instance has to be there at once");
     world.driver.crash();
     sleep(SECOND).await;
     assert_eq!(world.driver.counts().1, 2);
@@ -187,7 +187,7 @@ async fn who_leaves_the_line_takes_no_slot_and_starts_no_instance() {
     assert_eq!(world.pool.signals.interest.load(Ordering::SeqCst), 0, "someone who left still counts");
     assert_eq!(world.driver.counts().0, 2);
     drop(held);
-    assert!(world.pool.try_acquire().is_some());
+    assert!(world.pool.try_acquire(None).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -345,7 +345,7 @@ async fn closing_ends_everything_by_force_if_need_be() {
     let world = World::new(Revision { min_instances: 3, concurrency: 1, max_instances: 3, ..revision() });
     *world.driver.ignores_sigterm.lock().unwrap() = true;
     sleep(SECOND).await;
-    let leases: Vec<_> = std::iter::from_fn(|| world.pool.try_acquire()).collect();
+    let leases: Vec<_> = std::iter::from_fn(|| world.pool.try_acquire(None)).collect();
     assert_eq!(leases.len(), 3);
     let start = Instant::now();
     let (waiting, ()) = tokio::join!(acquire(&world, HOUR), async {

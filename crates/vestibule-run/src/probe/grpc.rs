@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::driver::container::route::connect;
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
@@ -31,7 +33,7 @@ const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 
 /// Asks once. An error is anything but "serving".
 pub(super) async fn check(address: SocketAddr, service: &str) -> io::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = connect(address).await?;
     stream.write_all(&request(address, service)).await?;
     let mut data = Vec::new();
     for _ in 0..MAX_FRAMES {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may the programs it runs")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what instances print is under test")]
 
+mod containers;
 mod orphans;
 mod processes;
 mod support;

@@ -6,12 +6,19 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::{get, get_async};
 use crate::support::{self, World, admit, exists, hello, revision, service, until};
-use vestibule_run::desired::{Probe, ProbeKind, Revision, RevisionState, Service};
+use vestibule_run::desired::{Container, Probe, ProbeKind, Revision, RevisionState};
+use vestibule_run::driver::Owner;
 use vestibule_run::front::{Cause, Lease};
 use vestibule_run::{InstanceState, MetadataSource};
 
 fn unproven(revision: Revision) -> Revision {
     Revision { proven: false, ..revision }
+}
+
+/// A revision with another ingress container.
+fn with(mut revision: Revision, change: impl FnOnce(&mut Container)) -> Revision {
+    change(&mut revision.container);
+    revision
 }
 
 #[test]
@@ -119,17 +126,17 @@ fn programs_that_do_not_start_are_told() {
     let world = World::new();
     let soon =
         Probe { period: Duration::from_secs(1), timeout: Duration::from_secs(1), ..Probe::default_tcp(8080) };
-    let never = Revision { startup_probe: soon, ..unproven(revision("never-1", "never")) };
+    let never = with(unproven(revision("never-1", "never")), |c| c.startup_probe = Some(soon));
     let broken = vec![
         service("exit", vec![unproven(revision("exit-1", "exit"))]),
         service("never", vec![never]),
         service(
             "absent",
-            vec![unproven(Revision { image: "process:/does/not/exist".into(), ..revision("absent-1", "") })],
+            vec![unproven(with(revision("absent-1", ""), |c| c.image = "process:/does/not/exist".into()))],
         ),
         service(
             "image",
-            vec![unproven(Revision { image: "docker.io/library/nginx".into(), ..revision("image-1", "") })],
+            vec![unproven(with(revision("image-1", ""), |c| c.image = "docker.io/library/nginx".into()))],
         ),
     ];
     world.apply(1, broken);
@@ -172,9 +179,11 @@ fn programs_that_do_not_start_are_told() {
 #[test]
 fn programs_of_the_machine_are_not_run_unless_that_is_allowed() {
     let world = World::with(|config, _| config.allow_programs = false);
-    let command =
-        Revision { image: "nginx".into(), command: vec!["/bin/true".into()], ..revision("command-1", "") };
-    let hello_command = Revision { command: vec!["/bin/true".into()], ..hello("hello-1") };
+    let command = with(revision("command-1", ""), |container| {
+        container.image = "nginx".into();
+        container.command = vec!["/bin/true".into()];
+    });
+    let hello_command = with(hello("hello-1"), |c| c.command = vec!["/bin/true".into()]);
     world.apply(
         1,
         vec![
@@ -206,7 +215,7 @@ fn an_http_probe_decides_when_it_is_ready() {
     let world = World::new();
     let kind = ProbeKind::Http { port: 8080, path: "/".into(), headers: Vec::new() };
     let probe = Probe { kind, timeout: Duration::from_secs(10), ..Probe::default_tcp(8080) };
-    let slow = Revision { startup_probe: probe, ..unproven(revision("svc-1", "slow 300")) };
+    let slow = with(unproven(revision("svc-1", "slow 300")), |c| c.startup_probe = Some(probe));
     let start = Instant::now();
     world.apply(1, vec![service("svc", vec![slow])]);
     assert!(matches!(world.outcome("svc-1"), RevisionState::Ready { .. }));
@@ -274,11 +283,9 @@ fn idle_instances_go_and_no_request_is_lost_over_it() {
 fn the_environment_is_the_contracts_and_no_more() {
     struct Metadata(Mutex<Vec<String>>);
     impl MetadataSource for Metadata {
-        fn open(&self, id: &str, service: &Service, revision: &Revision) -> Option<String> {
-            self.0
-                .lock()
-                .unwrap()
-                .push(format!("open {id} {} {}", service.key.name, revision.service_account));
+        fn open(&self, id: &str, owner: &Owner) -> Option<String> {
+            let said = format!("open {id} {} {}", owner.name(), owner.service_account());
+            self.0.lock().unwrap().push(said);
             Some("127.0.0.1:4711".into())
         }
         fn close(&self, id: &str) {
@@ -288,7 +295,7 @@ fn the_environment_is_the_contracts_and_no_more() {
     let metadata = Arc::new(Metadata(Mutex::default()));
     let world = World::with(|_, dependencies| dependencies.metadata = Some(metadata.clone()));
     let mut revision = revision("svc-1", "ok");
-    revision.env.push(("MINE".into(), "a b=c".into()));
+    revision.container.env.push(("MINE".into(), "a b=c".into()));
     world.apply(1, vec![service("svc", vec![revision])]);
     let lease = world.acquire("svc");
     let body = get(lease.address, "/env").unwrap().1;
@@ -309,7 +316,7 @@ fn the_environment_is_the_contracts_and_no_more() {
     let id = lease.instance_id.clone();
     drop(lease);
     world.runtime.shutdown();
-    let expected = [format!("open {id} svc sa@demo.iam.gserviceaccount.com"), format!("close {id}")];
+    let expected = [format!("open {id} svc-1 sa@demo.iam.gserviceaccount.com"), format!("close {id}")];
     assert_eq!(*metadata.0.lock().unwrap(), expected);
 }
 
@@ -385,7 +392,7 @@ fn a_revision_with_another_program_is_another_revision() {
     world.apply(1, vec![service("svc", vec![revision("svc-1", "ok")])]);
     let old = world.acquire("svc");
     let mut other = revision("svc-1", "ok");
-    other.env.push(("NEW".into(), "yes".into()));
+    other.container.env.push(("NEW".into(), "yes".into()));
     world.apply(2, vec![service("svc", vec![other.clone()])]);
     let new = world.acquire("svc");
     assert!(get(new.address, "/env").unwrap().1.contains("NEW=yes"));

@@ -34,11 +34,14 @@ pub fn enter(guest: &Guest, resolv_conf: &Path) -> io::Result<()> {
 /// for this process and its children alone. Call it from the only thread of the process, and then run the command.
 #[allow(unsafe_code, reason = "unshare has no safe form")]
 pub fn enter_place(place: &Place<'_>) -> io::Result<()> {
-    let during = |step: &'static str| move |error: io::Error| io::Error::new(error.kind(), format!("{step}: {error}"));
+    let during =
+        |step: &'static str| move |error: io::Error| io::Error::new(error.kind(), format!("{step}: {error}"));
     // Everything is opened before anything is entered: the first move may end the right to see the rest.
     let resolv_conf = std::fs::read(place.resolv_conf).map_err(during("reading the client's resolv.conf"))?;
-    let network = File::open(&place.guest.network).map_err(during("opening the client's network"))?;
-    let user = place.guest.user.as_ref().map(File::open).transpose().map_err(during("opening the client's user"))?;
+    let network = File::open(&place.guest.network)
+        .map_err(during("opening the client's network, as only the user who runs `serve` can"))?;
+    let user =
+        place.guest.user.as_ref().map(File::open).transpose().map_err(during("opening the client's user"))?;
     if let Some(user) = user {
         move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
     }

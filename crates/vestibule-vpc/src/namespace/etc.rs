@@ -61,6 +61,7 @@ fn overlay(memory: &Path) -> io::Result<()> {
 
 /// The machine's `/etc/hosts` with the client's own name before it.
 pub fn hosts(name: &str, short: &str, address: Ipv4Addr) -> Vec<u8> {
-    let machine = fs::read(Path::new(ETC).join("hosts")).unwrap_or_else(|_| b"127.0.0.1 localhost\n".to_vec());
+    let machine =
+        fs::read(Path::new(ETC).join("hosts")).unwrap_or_else(|_| b"127.0.0.1 localhost\n".to_vec());
     [format!("{address} {name} {short}\n").into_bytes(), machine].concat()
 }

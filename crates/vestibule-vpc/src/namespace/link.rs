@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 
 use futures_util::TryStreamExt;
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
-use rtnetlink::{Error, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 pub const LOOPBACK: &str = "lo";
 
@@ -23,19 +24,16 @@ pub async fn up(handle: &Handle, name: &str) -> Result<(), Error> {
     handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await
 }
 
-/// A veth pair: `outside` in this namespace, up; `far`, renamed to `inside`, in the namespace `guest`.
-pub async fn add_cable(
-    handle: &Handle,
-    outside: &str,
-    far: &str,
-    guest: RawFd,
-    inside: &str,
-) -> Result<(), Error> {
-    handle.link().add(LinkVeth::new(outside, far).build()).execute().await?;
-    let peer = index(handle, far).await?;
-    let moved = LinkUnspec::new_with_index(peer).setns_by_fd(guest).name(inside).build();
-    handle.link().set(moved).execute().await?;
-    up(handle, outside).await
+/// `ip link add OUTSIDE up type veth peer name INSIDE netns GUEST`. Both ends are made where they belong: moving one
+/// would cost the kernel as much again.
+pub async fn add_cable(handle: &Handle, outside: &str, inside: &str, guest: RawFd) -> Result<(), Error> {
+    let far = LinkMessageBuilder::<LinkUnspec>::new().name(inside.to_owned()).setns_by_fd(guest).build();
+    let cable = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
+        .name(outside.to_owned())
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
+        .up()
+        .build();
+    handle.link().add(cable).execute().await
 }
 
 /// `ip link delete NAME`.
@@ -52,7 +50,8 @@ pub async fn add_address(handle: &Handle, name: &str, ip: Ipv4Addr) -> Result<()
 
 pub async fn delete_address(handle: &Handle, name: &str, ip: Ipv4Addr) -> Result<(), Error> {
     let index = index(handle, name).await?;
-    let mut found = handle.address().get().set_link_index_filter(index).set_address_filter(ip.into()).execute();
+    let mut found =
+        handle.address().get().set_link_index_filter(index).set_address_filter(ip.into()).execute();
     while let Some(message) = found.try_next().await? {
         handle.address().del(message).execute().await?;
     }

@@ -36,14 +36,6 @@ const GUEST_LINK: &str = "eth0";
 /// Connections that may wait in a listener's accept queue.
 const BACKLOG: i32 = 4096;
 
-/// Settings of a router, below /proc/sys/net/ipv4.
-const ROUTER: [(&str, &str); 2] = [
-    // A packet must come in where its sender's address is: no client can pass for another.
-    ("conf/all/rp_filter", "1"),
-    // Clients that are told that there is no way should hear it every time.
-    ("icmp_ratelimit", "0"),
-];
-
 /// The namespace driver.
 pub struct Namespaces {
     networks: Mutex<HashMap<NetworkId, Arc<Network>>>,
@@ -68,12 +60,17 @@ struct NetworkState {
 }
 
 impl Namespaces {
-    /// Fails where the machine forbids network namespaces; the error says why. Where it only lacks nftables, networks
-    /// work, and no client reaches another.
+    /// Fails where the machine forbids something that networks need; the error says why. Everything is tried once, with
+    /// a network that is gone when this returns. Where only nftables is missing, networks work, and no client reaches
+    /// another.
     pub fn new() -> io::Result<Namespaces> {
-        let no_filter = Room::open("probe")?.run(|_| Ok(nft::replace(&[]).err()))?;
+        let (router, guest) = (Room::open("probe")?, Room::open("probe vm")?);
+        let no_filter = router.run(|_| Ok(nft::replace(&[]).err()))?;
+        let filter = no_filter.is_none();
+        router.run(move |inside| route(inside, filter))?;
+        plug(&router, "probe", guest.namespace().try_clone_to_owned()?, Ipv4Addr::new(10, 0, 0, 2))?;
         let no_filter = no_filter.map(|error| {
-            tracing::warn!(%error, "no nftables here: clients of a network cannot reach each other, whatever its firewall rules");
+            tracing::warn!(%error, "no nftables here: clients of a network cannot reach each other, whatever its firewall says");
             format!("This machine has no nftables ({error}): no client reaches another.")
         });
         Ok(Namespaces { networks: Mutex::default(), guests: AtomicU32::default(), no_filter })
@@ -100,9 +97,10 @@ impl Namespaces {
 
 /// Makes a new namespace a router. Without a filter it forwards nothing: that is what the implied rules amount to.
 fn route(inside: &Inside, filter: bool) -> io::Result<()> {
-    for (setting, value) in ROUTER {
-        fs::write(format!("/proc/sys/net/ipv4/{setting}"), value)?;
-    }
+    // A packet must come in where its sender's address is: no client can pass for another.
+    fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1")?;
+    // Whoever asks for what nobody has should hear so at once. Routing limits these answers already.
+    fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")?;
     // Clients speak IPv4; nobody needs the link-local addresses of the other. Absent where the machine has no IPv6.
     let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     if filter {
@@ -122,7 +120,9 @@ impl Network {
     fn hold(&self, ip: Ipv4Addr) -> io::Result<()> {
         let mut held = lock(&self.held);
         if !held.contains(&ip) {
-            self.room.run(move |inside| inside.netlink(async |h| link::add_address(h, link::LOOPBACK, ip).await))?;
+            self.room.run(move |inside| {
+                inside.netlink(async |h| link::add_address(h, link::LOOPBACK, ip).await)
+            })?;
             held.insert(ip);
         }
         Ok(())
@@ -143,7 +143,8 @@ impl Driver for Namespaces {
         let network = self.network(id)?;
         let mut state = lock(&network.state);
         let gateways = |subnets: &[Subnet]| subnets.iter().map(|s| s.gateway).collect::<BTreeSet<_>>();
-        let ranges = |subnets: &[Subnet]| subnets.iter().map(|s| (s.range, s.prefix)).collect::<BTreeSet<_>>();
+        let ranges =
+            |subnets: &[Subnet]| subnets.iter().map(|s| (s.range, s.prefix)).collect::<BTreeSet<_>>();
         let (had, has) = (gateways(&state.subnets), gateways(subnets));
         let (routed, routes) = (ranges(&state.subnets), ranges(subnets));
         let held = lock(&network.held).clone();
@@ -183,7 +184,13 @@ impl Driver for Namespaces {
         self.no_filter.clone()
     }
 
-    fn listen_tcp(&self, id: &NetworkId, ip: Ipv4Addr, port: u16, count: usize) -> io::Result<Vec<TcpListener>> {
+    fn listen_tcp(
+        &self,
+        id: &NetworkId,
+        ip: Ipv4Addr,
+        port: u16,
+        count: usize,
+    ) -> io::Result<Vec<TcpListener>> {
         let sockets = self.network(id)?.bind(ip, port, Type::STREAM, count)?;
         sockets
             .into_iter()
@@ -274,11 +281,9 @@ impl Driver for Namespaces {
 fn plug(router: &Room, outside: &str, guest: OwnedFd, ip: Ipv4Addr) -> io::Result<()> {
     let outside = outside.to_owned();
     router.run(move |inside| {
-        // The far end needs a name that is free here until it has moved.
-        let far = format!("{outside}p");
         let descriptor = guest.as_raw_fd();
         inside.netlink(async |handle| {
-            link::add_cable(handle, &outside, &far, descriptor, GUEST_LINK).await?;
+            link::add_cable(handle, &outside, GUEST_LINK, descriptor).await?;
             link::add_link_route(handle, &outside, ip).await
         })
     })

@@ -32,7 +32,10 @@ pub struct Room {
 
 impl Inside {
     /// Runs netlink requests to their end.
-    pub fn netlink<T>(&self, work: impl AsyncFnOnce(&Handle) -> Result<T, rtnetlink::Error>) -> io::Result<T> {
+    pub fn netlink<T>(
+        &self,
+        work: impl AsyncFnOnce(&Handle) -> Result<T, rtnetlink::Error>,
+    ) -> io::Result<T> {
         self.runtime.block_on(work(&self.netlink)).map_err(to_io)
     }
 }
@@ -50,17 +53,18 @@ impl Room {
     pub fn open(name: &str) -> io::Result<Room> {
         let (jobs, received) = mpsc::channel::<Job>();
         let (report, started) = mpsc::channel();
-        let thread = std::thread::Builder::new().name(format!("net {name}")).spawn(move || {
-            match enter_new_namespace() {
-                Ok((inside, namespace)) => {
-                    let _ = report.send(Ok(namespace));
-                    received.into_iter().for_each(|job| job(&inside));
-                }
-                Err(error) => {
-                    let _ = report.send(Err(error));
-                }
-            }
-        })?;
+        let thread =
+            std::thread::Builder::new().name(format!("net {name}")).spawn(
+                move || match enter_new_namespace() {
+                    Ok((inside, namespace)) => {
+                        let _ = report.send(Ok(namespace));
+                        received.into_iter().for_each(|job| job(&inside));
+                    }
+                    Err(error) => {
+                        let _ = report.send(Err(error));
+                    }
+                },
+            )?;
         let namespace = started.recv().map_err(|_| io::Error::other("the namespace's thread ended"))??;
         Ok(Room { jobs: Some(jobs), thread: Some(thread), namespace })
     }

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::{DumpableBehavior, geteuid, getegid, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, getegid, geteuid, set_dumpable_behavior};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 static ENTERED: AtomicBool = AtomicBool::new(false);
@@ -22,9 +22,9 @@ impl UserNamespace {
     }
 }
 
-/// Whether this process may make network namespaces as it is. Tried in a thread, which ends with its namespace.
+/// Whether this process may make networks as it is. Tried with one that is gone afterwards.
 pub fn available() -> bool {
-    super::room::Room::open("probe").is_ok()
+    super::Namespaces::new().is_ok()
 }
 
 /// Enters a new user namespace in which this user is root. Call it from the only thread of the process.

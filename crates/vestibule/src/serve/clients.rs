@@ -9,6 +9,7 @@ use serde_json::Value;
 use vestibule_api::host::{self, Held, Vm, VmRequest};
 use vestibule_control::compute::VmAddress;
 use vestibule_control::lb::{Explanation, Live, Question};
+use vestibule_control::vpc::Member;
 use vestibule_control::{Control, Error};
 use vestibule_dns::Resolver;
 use vestibule_gateway::{BoxFuture, Client, World};
@@ -18,6 +19,8 @@ use vestibule_model::ResourceName;
 use vestibule_model::name::Scope;
 use vestibule_run::front::Front;
 use vestibule_vpc::{Mode, NetworkId, Vpc};
+
+use super::firewalls::Firewalls;
 
 /// What a lease tells its client.
 pub struct Surroundings {
@@ -41,11 +44,13 @@ struct Inner {
     front: Front,
     surroundings: Surroundings,
     leases: Mutex<HashMap<String, Arc<Entry>>>,
+    firewalls: Firewalls,
 }
 
 struct Entry {
     client: Arc<Client>,
     identity: Identity,
+    tags: Vec<String>,
 }
 
 /// Ends a lease when the last reader of its response is gone.
@@ -57,8 +62,16 @@ struct Lease {
 }
 
 impl Clients {
-    pub fn new(control: Control, vpc: Vpc, resolver: Resolver, front: Front, surroundings: Surroundings) -> Clients {
-        Clients(Arc::new(Inner { control, vpc, resolver, front, surroundings, leases: Mutex::default() }))
+    pub fn new(
+        control: Control,
+        vpc: Vpc,
+        resolver: Resolver,
+        front: Front,
+        surroundings: Surroundings,
+    ) -> Clients {
+        let firewalls = Firewalls::new(control.clone(), vpc.clone());
+        let leases = Mutex::default();
+        Clients(Arc::new(Inner { control, vpc, resolver, front, surroundings, leases, firewalls }))
     }
 
     pub fn vpc(&self) -> Vpc {
@@ -78,6 +91,22 @@ impl Clients {
         self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes the network's firewall what documents and clients say now.
+    pub fn enforce_firewall(&self, network: &NetworkId) -> std::io::Result<()> {
+        self.0.firewalls.enforce(network, || {
+            let leases = self.leases();
+            let mut members: Vec<Member> =
+                leases.values().filter_map(|entry| entry.member(network)).collect();
+            members.sort_unstable_by_key(|member| member.address);
+            members
+        })
+    }
+
+    /// The network was just made: nothing but the implied rules is enforced in it.
+    pub fn forget_firewall(&self, network: &NetworkId) {
+        self.0.firewalls.forget(network);
+    }
+
     /// The identity of the client at a private address.
     pub fn identity(&self, network: &NetworkId, peer: SocketAddr) -> Option<Identity> {
         let IpAddr::V4(ip) = self.0.vpc.private_peer(network, peer).ip() else { return None };
@@ -89,13 +118,12 @@ impl Clients {
     fn open(&self, request: VmRequest) -> Result<(Vm, Held), Error> {
         let subnetwork = self.subnetwork(&request)?;
         let address = self.0.control.lease_vm(&subnetwork, request.address)?;
-        match self.admit(&request, &subnetwork, &address) {
-            Ok(opened) => Ok(opened),
-            Err(error) => {
-                self.0.control.vms().release(&address);
-                Err(error)
-            }
-        }
+        let network = NetworkId::new(&request.project, &request.network);
+        let id = format!("vm-{:016x}", fastrand::u64(..));
+        // From here on whatever goes wrong ends the lease.
+        let lease = Lease { clients: self.clone(), id, address, network };
+        let vm = self.admit(&request, &subnetwork, &lease)?;
+        Ok((vm, Arc::new(lease)))
     }
 
     /// The subnetwork that the request means: by name, network and, where several regions have it, region.
@@ -115,7 +143,8 @@ impl Clients {
             [one] => Ok(one.clone()),
             [] => {
                 let region = request.region.as_deref().unwrap_or("-");
-                let name = format!("projects/{}/regions/{region}/subnetworks/{}", request.project, request.subnet);
+                let name =
+                    format!("projects/{}/regions/{region}/subnetworks/{}", request.project, request.subnet);
                 Err(Error::not_found(name))
             }
             _ => Err(Error::bad_request(format!(
@@ -125,20 +154,21 @@ impl Clients {
         }
     }
 
-    fn admit(&self, request: &VmRequest, subnetwork: &ResourceName, address: &VmAddress) -> Result<(Vm, Held), Error> {
+    fn admit(&self, request: &VmRequest, subnetwork: &ResourceName, lease: &Lease) -> Result<Vm, Error> {
         let inner = &self.0;
-        let network = NetworkId::new(&request.project, &request.network);
-        let (ip, gateway) = (address.address, self.gateway_of(subnetwork)?);
-        let internal = |error: std::io::Error| Error::internal(format!("a client cannot enter {network}: {error}"));
-        let guest = inner.vpc.attach(&network, ip, gateway).map_err(internal)?;
-        let id = format!("vm-{:016x}", fastrand::u64(..));
-        let identity = identity(request, region_of(subnetwork).unwrap_or_default(), &id, ip);
+        let (id, network) = (&lease.id, &lease.network);
+        let (ip, gateway) = (lease.address.address, self.gateway_of(subnetwork)?);
+        let internal =
+            |error: std::io::Error| Error::internal(format!("a client cannot enter {network}: {error}"));
+        let guest = inner.vpc.attach(network, ip, gateway).map_err(internal)?;
+        let identity = identity(request, region_of(subnetwork).unwrap_or_default(), id, ip);
         let client = Arc::new(Client { network: network.clone(), address: Some(ip) });
-        self.leases().insert(id.clone(), Arc::new(Entry { client, identity: identity.clone() }));
-        let lease = Lease { clients: self.clone(), id: id.clone(), address: address.clone(), network: network.clone() };
+        let entry = Entry { client, identity: identity.clone(), tags: request.tags.clone() };
+        self.leases().insert(id.clone(), Arc::new(entry));
+        self.enforce_firewall(network).map_err(internal)?;
         let around = &inner.surroundings;
-        let resolver = inner.vpc.locate(&network, vestibule_dns::RESOLVER, 53);
-        let vm = Vm {
+        let resolver = inner.vpc.locate(network, vestibule_dns::RESOLVER, 53);
+        Ok(Vm {
             project: request.project.clone(),
             region: identity.region.clone(),
             network: request.network.clone(),
@@ -148,14 +178,18 @@ impl Clients {
                 http: format!("http://{id}:x@{at}"),
                 socks5: format!("socks5h://{id}:x@{at}"),
             }),
-            resolv_conf: guest.is_some().then(|| self.resolv_conf(&request.project)).transpose().map_err(internal)?,
+            resolv_conf: guest
+                .is_some()
+                .then(|| self.resolv_conf(&request.project))
+                .transpose()
+                .map_err(internal)?,
             namespace: guest.map(|guest| host::Namespace { network: guest.network, user: guest.user }),
             resolver: resolver.map_or_else(|| format!("{}:53", vestibule_dns::RESOLVER), |at| at.to_string()),
             metadata: vestibule_dns::RESOLVER.to_string(),
+            hostname: identity.hostname.clone(),
             ca_bundle: around.ca_bundle.display().to_string(),
-            id,
-        };
-        Ok((vm, Arc::new(lease)))
+            id: id.clone(),
+        })
     }
 
     fn gateway_of(&self, subnetwork: &ResourceName) -> Result<Ipv4Addr, Error> {
@@ -168,7 +202,8 @@ impl Clients {
     /// A file for `/etc/resolv.conf`, as VMs have it.
     fn resolv_conf(&self, project: &str) -> std::io::Result<String> {
         let file = self.0.surroundings.run_dir.join(format!("resolv-{project}.conf"));
-        let text = format!("search c.{project}.internal google.internal\nnameserver {}\n", vestibule_dns::RESOLVER);
+        let text =
+            format!("search c.{project}.internal google.internal\nnameserver {}\n", vestibule_dns::RESOLVER);
         std::fs::write(&file, text)?;
         Ok(file.display().to_string())
     }
@@ -203,9 +238,24 @@ fn identity(request: &VmRequest, region: &str, id: &str, ip: Ipv4Addr) -> Identi
     }
 }
 
+impl Entry {
+    /// The client as firewall rules see it, if it is in this network.
+    fn member(&self, network: &NetworkId) -> Option<Member> {
+        let address = self.client.address.filter(|_| self.client.network == *network)?;
+        Some(Member {
+            address,
+            service_account: self.identity.service_account.clone(),
+            tags: self.tags.clone(),
+        })
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         self.clients.leases().remove(&self.id);
+        if let Err(error) = self.clients.enforce_firewall(&self.network) {
+            tracing::error!(network = %self.network, %error, "firewall rules still hold for a client that is gone");
+        }
         self.clients.0.vpc.detach(&self.network, self.address.address);
         self.clients.0.control.vms().release(&self.address);
     }

@@ -11,7 +11,7 @@ use vestibule_api::serve_metadata;
 use vestibule_iam::Issuer;
 use vestibule_iam::metadata::Identity;
 use vestibule_run::MetadataSource;
-use vestibule_run::desired::{Revision, Service};
+use vestibule_run::driver::Owner;
 
 /// The metadata servers of all instances.
 pub struct Instances {
@@ -31,13 +31,13 @@ impl Instances {
 }
 
 impl MetadataSource for Instances {
-    fn open(&self, instance_id: &str, service: &Service, revision: &Revision) -> Option<String> {
+    fn open(&self, instance_id: &str, owner: &Owner) -> Option<String> {
         let identity = Identity::cloud_run(
-            &service.key.project,
-            &service.project_number,
-            &service.key.region,
+            owner.project(),
+            owner.project_number(),
+            owner.region(),
             instance_id,
-            &revision.service_account,
+            owner.service_account(),
         );
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
         let at = listener.local_addr().ok()?;

@@ -6,6 +6,7 @@
 
 mod authority;
 mod clients;
+mod firewalls;
 mod instances;
 mod networks;
 mod options;
@@ -24,11 +25,14 @@ use serde_json::json;
 use tokio::sync::watch;
 use vestibule_api::{Api, ApiDeps};
 use vestibule_control::lb::{Fronts, GOOGLE_APIS};
+use vestibule_control::run::InstanceSecrets;
 use vestibule_control::{Control, Settings};
 use vestibule_dns::Resolver;
 use vestibule_iam::Issuer;
 use vestibule_logs::{LogLimits, LogStore};
 use vestibule_proxy::snapshot::{Front, FrontAddress};
+use vestibule_run::driver::Driver;
+use vestibule_run::driver::container::ContainerDriver;
 use vestibule_run::{Dependencies, Program, Runtime, RuntimeConfig};
 use vestibule_store::Store;
 use vestibule_vpc::{Loopback, Namespaces, Vpc, namespace};
@@ -43,8 +47,13 @@ pub const HELLO: &str = "internal-hello";
 /// The subcommand that becomes another program.
 pub const EXEC: &str = "internal-exec";
 
+/// The subcommand that makes one container.
+pub const CONTAINER: &str = "internal-container";
+
 /// How long the planes may take to take over the stored state before the API answers all the same.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// How often those who follow the store are woken at the end.
+const WAKE_PERIOD: Duration = Duration::from_millis(2);
 /// Threads for the APIs, the gateway, the resolvers and the metadata servers.
 const SERVICE_THREADS: usize = 2;
 
@@ -82,7 +91,8 @@ fn serve(options: &Options) -> Result<(), Failure> {
     let provider = rustls::crypto::ring::default_provider();
     // Only a second call fails, and there is none.
     let _ = provider.install_default();
-    let state_dir = options.state_dir();
+    // Clients and instances are told of it, and work elsewhere.
+    let state_dir = std::path::absolute(options.state_dir())?;
     let services = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVICE_THREADS)
         .thread_name("services")
@@ -95,23 +105,27 @@ fn serve(options: &Options) -> Result<(), Failure> {
     let authority = authority::open(&state_dir.join("ca"))?;
     let logs = LogStore::open(&state_dir.join("logs"), LogLimits::default())?;
     let issuer = Issuer::open(&state_dir.join("iam"))?;
-    let control = Control::open(store, settings(options.conformance));
+    let control = Control::open(store, settings(options.conformance, &vpc));
     let resolver = Resolver::new(options.dns_upstream.servers());
     let gateway_listener = gateway_listener(options, &vpc)?;
     let gateway = gateway_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let (front, _reserved) = reserve(options.front_listen)?;
-    let ready = Ready { api: api_listener.local_addr()?, state: state_dir.clone(), gateway, front, mode: vpc.mode() };
-    let surroundings =
-        Surroundings { gateway, ca_bundle: authority.bundle.clone(), run_dir: run_dir.clone(), status: ready.status() };
+    let ready =
+        Ready { api: api_listener.local_addr()?, state: state_dir.clone(), gateway, front, mode: vpc.mode() };
+    let surroundings = Surroundings {
+        gateway,
+        ca_bundle: authority.bundle.clone(),
+        run_dir: run_dir.clone(),
+        status: ready.status(),
+    };
     let (stop, stopped) = watch::channel(false);
 
-    let runtime = Arc::new(start_runtime(options, &run_dir, &issuer, &logs, services.handle())?);
+    let runtime = Arc::new(start_runtime(options, &state_dir, &control, &issuer, &logs, services.handle())?);
     let proxy = Arc::new(vestibule_proxy::Proxy::start(
         proxy_config(options),
         vestibule_proxy::Dependencies { vpc: vpc.clone(), run: runtime.front(), logs: logs.sink() },
     )?);
-    let clients =
-        Clients::new(control.clone(), vpc.clone(), resolver.clone(), runtime.front(), surroundings);
+    let clients = Clients::new(control.clone(), vpc.clone(), resolver.clone(), runtime.front(), surroundings);
     let networks = Networks {
         control: control.clone(),
         vpc,
@@ -127,7 +141,8 @@ fn serve(options: &Options) -> Result<(), Failure> {
     }
 
     let clients = Arc::new(clients);
-    let api = Api::new(ApiDeps { control: control.clone(), issuer, host: clients.clone(), logs: logs.clone() });
+    let api =
+        Api::new(ApiDeps { control: control.clone(), issuer, host: clients.clone(), logs: logs.clone() });
     let api = services.spawn(api.serve(api_listener, ended(stopped.clone())));
     if let Some(listener) = gateway_listener {
         services.spawn(serve_gateway(listener, clients, stopped.clone()));
@@ -137,12 +152,9 @@ fn serve(options: &Options) -> Result<(), Failure> {
 
     stop.send_replace(true);
     services.block_on(api)??;
-    drop(reconcilers);
+    reconcilers.stop(&control);
     let _ = networks.join();
-    match Arc::try_unwrap(proxy) {
-        Ok(proxy) => proxy.drain(options.drain_timeout()),
-        Err(_) => tracing::warn!("the proxy is still referred to and ends without draining"),
-    }
+    proxy.drain(options.drain_timeout());
     runtime.shutdown();
     services.shutdown_timeout(Duration::from_secs(1));
     logs.flush();
@@ -172,18 +184,22 @@ fn namespaces() -> std::io::Result<Namespaces> {
     Namespaces::new()
 }
 
-fn settings(conformance: Conformance) -> Settings {
+fn settings(conformance: Conformance, vpc: &Vpc) -> Settings {
     Settings {
         conformance: match conformance {
             Conformance::Permissive => vestibule_control::Conformance::Permissive,
             Conformance::Google => vestibule_control::Conformance::Google,
         },
+        firewall_gap: vpc.firewall_gap(),
     }
 }
 
 fn listen(at: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(at).map_err(|error| {
-        format!("cannot listen on {at}: {error}; choose another address with {flag}, or stop what listens there").into()
+        format!(
+            "cannot listen on {at}: {error}; choose another address with {flag}, or stop what listens there"
+        )
+        .into()
     })
 }
 
@@ -200,31 +216,48 @@ fn reserve(at: SocketAddr) -> Result<(SocketAddr, socket2::Socket), Failure> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    socket.bind(&at.into()).map_err(|e| format!("cannot use {at}: {e}; choose another with --front-listen"))?;
+    socket
+        .bind(&at.into())
+        .map_err(|e| format!("cannot use {at}: {e}; choose another with --front-listen"))?;
     let bound = socket.local_addr()?.as_socket().ok_or("a TCP socket has no address")?;
     Ok((bound, socket))
 }
 
 fn start_runtime(
     options: &Options,
-    run_dir: &Path,
+    state_dir: &Path,
+    control: &Control,
     issuer: &Issuer,
     logs: &LogStore,
     services: &tokio::runtime::Handle,
 ) -> Result<Runtime, Failure> {
     let own = std::env::current_exe()?;
     let program = |word: &str| Program { path: own.clone(), args: vec![word.to_owned()] };
-    let mut config = RuntimeConfig::new(run_dir.to_owned(), program(HELLO), program(EXEC));
+    let mut config = RuntimeConfig::new(state_dir.join("run"), program(HELLO), program(EXEC));
     config.allow_programs = options.driver == RunDriver::Process;
     config.idle_timeout = options.idle_timeout();
-    let metadata = Instances::new(issuer.clone(), services.clone());
     let dependencies = Dependencies {
         verifier: issuer.verifier(),
         logs: logs.sink(),
-        metadata: Some(Arc::new(metadata)),
-        containers: None,
+        metadata: Some(Arc::new(Instances::new(issuer.clone(), services.clone()))),
+        containers: containers(options, state_dir, program(CONTAINER)),
+        secrets: Some(Arc::new(InstanceSecrets::new(control.clone()))),
     };
     Ok(Runtime::start(config, dependencies)?)
+}
+
+/// What runs images, where this machine allows containers.
+fn containers(options: &Options, state_dir: &Path, helper: Program) -> Option<Arc<dyn Driver>> {
+    if options.driver == RunDriver::Process {
+        return None;
+    }
+    match ContainerDriver::open(state_dir, helper) {
+        Ok(driver) => Some(Arc::new(driver)),
+        Err(error) => {
+            tracing::warn!(%error, "no containers here: only built-in images run; `vestibule doctor` says what is missing");
+            None
+        }
+    }
 }
 
 fn proxy_config(options: &Options) -> vestibule_proxy::ProxyConfig {
@@ -261,6 +294,23 @@ fn reconcilers(
     vestibule_control::run::reconcile::start_reports(control.clone(), move || reports.recv())?;
     let lb = vestibule_control::lb::start(control.clone(), proxy.clone(), fronts)?;
     Ok(Reconcilers { _lb: lb, _run: run, _dns: dns })
+}
+
+impl Reconcilers {
+    /// Ends them. They end by themselves, but one after the other would each wait for its next look at the store.
+    fn stop(self, control: &Control) {
+        let Reconcilers { _lb: lb, _run: run, _dns: dns } = self;
+        let ends = [
+            std::thread::spawn(move || drop(lb)),
+            std::thread::spawn(move || drop(run)),
+            std::thread::spawn(move || drop(dns)),
+        ];
+        // Each has to be told before it is woken, and which comes first is not known: wake until all have ended.
+        while ends.iter().any(|end| !end.is_finished()) {
+            control.store().interrupt();
+            std::thread::sleep(WAKE_PERIOD);
+        }
+    }
 }
 
 async fn serve_gateway(listener: TcpListener, clients: Arc<Clients>, stopped: watch::Receiver<bool>) {

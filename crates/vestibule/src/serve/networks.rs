@@ -1,4 +1,4 @@
-//! Every network as it should be: its subnets, its resolver and its metadata server.
+//! Every network as it should be: its subnets, its firewall, its resolver and its metadata server.
 //!
 //! One thread follows the store. What it does is idempotent: it compares the networks that should be with those that
 //! are, and closes the gap.
@@ -79,10 +79,9 @@ impl Networks {
         });
         let mut settled = true;
         for (network, subnets) in wanted {
-            if present.get(&network).is_some_and(|there| there.subnets == subnets) {
-                continue;
-            }
-            if let Err(error) = self.make(present, &network, subnets) {
+            let is_there = present.get(&network).is_some_and(|there| there.subnets == subnets);
+            let made = if is_there { Ok(()) } else { self.make(present, &network, subnets) };
+            if let Err(error) = made.and_then(|()| self.clients.enforce_firewall(&network)) {
                 tracing::error!(%network, %error, "a network is not as it should be; trying again");
                 settled = false;
             }
@@ -100,6 +99,7 @@ impl Networks {
         match present.get_mut(network) {
             Some(there) => there.subnets = subnets,
             None => {
+                self.clients.forget_firewall(network);
                 let services = self.serve(network)?;
                 present.insert(network.clone(), Present { subnets, _services: services });
             }

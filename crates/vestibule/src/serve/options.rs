@@ -41,8 +41,8 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
 
-    /// What runs revisions: `auto` refuses images that need a container runtime; `process` runs a container's
-    /// command as a program of this machine, with your rights
+    /// What runs revisions: `auto` runs images as containers; `process` runs a container's command as a program of
+    /// this machine, with your rights
     #[arg(long, value_enum, default_value_t = RunDriver::Auto)]
     pub driver: RunDriver,
 
@@ -121,7 +121,8 @@ impl Options {
             return dir.clone();
         }
         let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
-        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/state");
+        let home =
+            || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/state");
         base.unwrap_or_else(home).join("vestibule")
     }
 

@@ -23,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct World {
     home: TempDir,
     server: Option<Server>,
+    network_mode: &'static str,
 }
 
 struct Server {
@@ -39,9 +40,14 @@ pub struct Answer {
 }
 
 impl World {
-    /// A server with an empty state directory.
+    /// A server with an empty state directory, in loopback mode.
     pub fn start() -> World {
-        let mut world = World { home: TempDir::new().unwrap(), server: None };
+        World::start_in("loopback")
+    }
+
+    /// A server with an empty state directory, in a network mode.
+    pub fn start_in(network_mode: &'static str) -> World {
+        let mut world = World { home: TempDir::new().unwrap(), server: None, network_mode };
         std::fs::create_dir(world.path("bin")).unwrap();
         std::os::unix::fs::symlink(BINARY, world.path("bin/gcloud")).unwrap();
         world.serve();
@@ -53,7 +59,16 @@ impl World {
         assert!(self.server.is_none(), "one server a world");
         let mut child = self
             .command(BINARY)
-            .args(["serve", "--api-listen", "127.0.0.1:0", "--network-mode", "loopback", "--dns-upstream", "none", "--state-dir"])
+            .args([
+                "serve",
+                "--api-listen",
+                "127.0.0.1:0",
+                "--network-mode",
+                self.network_mode,
+                "--dns-upstream",
+                "none",
+                "--state-dir",
+            ])
             .arg(self.path("state"))
             .stdout(Stdio::piped())
             .spawn()
@@ -157,7 +172,8 @@ impl World {
 
     /// A self-signed certificate and its key, as files.
     pub fn certificate(&self, names: &[&str]) -> (PathBuf, PathBuf) {
-        let made = rcgen::generate_simple_self_signed(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        let made =
+            rcgen::generate_simple_self_signed(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
         let made = made.unwrap();
         let (cert, key) = (self.path("cert.pem"), self.path("key.pem"));
         std::fs::write(&cert, made.cert.pem()).unwrap();
@@ -185,7 +201,7 @@ impl Drop for World {
 }
 
 impl Answer {
-    fn of(output: Output) -> Answer {
+    pub fn of(output: Output) -> Answer {
         Answer {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -10,7 +10,8 @@ use crate::gcloud::error::Failure;
 use crate::gcloud::grammar::{Command, Flag, Group};
 use crate::gcloud::invocation::{Display, Invocation};
 
-pub const ADDRESSES: Kind = Kind { collection: "addresses", scopes: Scopes::RegionOrGlobal, plural: "addresses" };
+pub const ADDRESSES: Kind =
+    Kind { collection: "addresses", scopes: Scopes::RegionOrGlobal, plural: "addresses" };
 
 const TABLE: Display = Display::computed(
     "table(name,address_range:label=ADDRESS/RANGE,addressType:label=TYPE,purpose,network.basename(),region.basename(),\
@@ -18,8 +19,13 @@ const TABLE: Display = Display::computed(
     |address, name| (name == "address_range").then(|| address_range(address)).flatten(),
 );
 
-const PURPOSES: &[&str] =
-    &["GCE_ENDPOINT", "IPSEC_INTERCONNECT", "PRIVATE_SERVICE_CONNECT", "SHARED_LOADBALANCER_VIP", "VPC_PEERING"];
+const PURPOSES: &[&str] = &[
+    "GCE_ENDPOINT",
+    "IPSEC_INTERCONNECT",
+    "PRIVATE_SERVICE_CONNECT",
+    "SHARED_LOADBALANCER_VIP",
+    "VPC_PEERING",
+];
 
 const NAME: &str = "NAME";
 
@@ -59,10 +65,14 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
         words => words.to_vec(),
     };
     if names.is_empty() {
-        return Err(Failure::new("Missing required argument [NAME, --address]: At least one name or address must be provided."));
+        return Err(Failure::new(
+            "Missing required argument [NAME, --address]: At least one name or address must be provided.",
+        ));
     }
     if !addresses.is_empty() && addresses.len() != names.len() {
-        return Err(Failure::new("Missing required argument [--addresses]: If providing both, you must specify the same number of names as addresses."));
+        return Err(Failure::new(
+            "Missing required argument [--addresses]: If providing both, you must specify the same number of names as addresses.",
+        ));
     }
     let mut changes = Vec::new();
     for (index, name) in names.iter().enumerate() {
@@ -78,7 +88,10 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
             body.insert("purpose".into(), json!(args.text("purpose").unwrap_or(default)));
         }
         if let Some(subnet) = args.text("subnet") {
-            body.insert("subnetwork".into(), json!(SUBNETS.at(inv, &link.scope, subnet)?.url(inv.api.base())));
+            body.insert(
+                "subnetwork".into(),
+                json!(SUBNETS.at(inv, &link.scope, subnet)?.url(inv.api.base())),
+            );
         }
         if let Some(network) = args.text("network") {
             body.insert("network".into(), json!(NETWORKS.resolve(inv, network)?.url(inv.api.base())));

@@ -5,24 +5,41 @@ use serde_json::{Map, Value, json};
 use super::health_checks::HEALTH_CHECKS;
 use super::link::{Kind, Link, Scope, Scopes};
 use super::network_endpoint_groups::GROUPS;
-use super::verbs::{self, Change};
 use super::transfer;
-use crate::gcloud::files;
+use super::verbs::{self, Change};
 use crate::gcloud::error::Failure;
+use crate::gcloud::files;
 use crate::gcloud::grammar::{self, Command, Flag, Group};
 use crate::gcloud::invocation::{Display, Invocation};
 
 pub const BACKEND_SERVICES: Kind =
     Kind { collection: "backendServices", scopes: Scopes::RegionOrGlobal, plural: "backend services" };
 
-const TABLE: Display = Display::new("table(name,backends[].group.map().scope().list():label=BACKENDS,protocol)");
+const TABLE: Display =
+    Display::new("table(name,backends[].group.map().scope().list():label=BACKENDS,protocol)");
 
 const AFFINITIES: &[&str] = &[
-    "CLIENT_IP", "CLIENT_IP_NO_DESTINATION", "CLIENT_IP_PORT_PROTO", "CLIENT_IP_PROTO", "GENERATED_COOKIE", "HEADER_FIELD",
-    "HTTP_COOKIE", "NONE", "STRONG_COOKIE_AFFINITY",
+    "CLIENT_IP",
+    "CLIENT_IP_NO_DESTINATION",
+    "CLIENT_IP_PORT_PROTO",
+    "CLIENT_IP_PROTO",
+    "GENERATED_COOKIE",
+    "HEADER_FIELD",
+    "HTTP_COOKIE",
+    "NONE",
+    "STRONG_COOKIE_AFFINITY",
 ];
 
-const POLICIES: &[&str] = &["LEAST_REQUEST", "MAGLEV", "ORIGINAL_DESTINATION", "RANDOM", "RING_HASH", "ROUND_ROBIN", "WEIGHTED_MAGLEV", "WEIGHTED_ROUND_ROBIN"];
+const POLICIES: &[&str] = &[
+    "LEAST_REQUEST",
+    "MAGLEV",
+    "ORIGINAL_DESTINATION",
+    "RANDOM",
+    "RING_HASH",
+    "ROUND_ROBIN",
+    "WEIGHTED_MAGLEV",
+    "WEIGHTED_ROUND_ROBIN",
+];
 
 const MODES: &[&str] = &["CONNECTION", "CUSTOM_METRICS", "RATE", "UTILIZATION"];
 
@@ -32,8 +49,11 @@ const BACKEND_RATES: &[(&str, &str)] = &[
     ("max-connections", "maxConnections"),
     ("max-connections-per-endpoint", "maxConnectionsPerEndpoint"),
 ];
-const BACKEND_FRACTIONS: &[(&str, &str)] =
-    &[("capacity-scaler", "capacityScaler"), ("max-rate-per-endpoint", "maxRatePerEndpoint"), ("max-utilization", "maxUtilization")];
+const BACKEND_FRACTIONS: &[(&str, &str)] = &[
+    ("capacity-scaler", "capacityScaler"),
+    ("max-rate-per-endpoint", "maxRatePerEndpoint"),
+    ("max-utilization", "maxUtilization"),
+];
 
 pub fn group() -> Group {
     Group::new("backend-services", "List, create, and delete backend services.")
@@ -83,7 +103,11 @@ pub fn group() -> Group {
                 .flags(group_flags()),
         )
         .command(
-            Command::new("delete", "Delete backend services.", |inv| verbs::delete(inv, &BACKEND_SERVICES, "BACKEND_SERVICE_NAME"))
+            Command::new("delete", "Delete backend services.", |inv| {
+                // The one `delete` of compute that gcloud words this way.
+                verbs::delete(inv, &BACKEND_SERVICES, "BACKEND_SERVICE_NAME")
+                    .map_err(|failure| failure.beginning("Some requests did not succeed:"))
+            })
                 .args("BACKEND_SERVICE_NAME", "The names of the backend services.")
                 .flags(super::scope_flags()),
         )
@@ -122,19 +146,39 @@ fn settings() -> Vec<Flag> {
         Flag::text("description", "What the backend service is for."),
         Flag::text("port-name", "The named port of instance groups."),
         Flag::new("timeout", grammar::Kind::Duration, "How long a backend has to answer. Default: 30 s."),
-        Flag::new("connection-draining-timeout", grammar::Kind::Duration, "How long a removed backend may finish its requests."),
+        Flag::new(
+            "connection-draining-timeout",
+            grammar::Kind::Duration,
+            "How long a removed backend may finish its requests.",
+        ),
         Flag::list("health-checks", "The health checks.").metavar("HEALTH_CHECK"),
         Flag::text("health-checks-region", "The region of the health checks."),
         Flag::switch("global-health-checks", "The health checks are global."),
         Flag::toggle("enable-logging", "Writes a log entry for each request."),
-        Flag::new("logging-sample-rate", grammar::Kind::Float, "The share of requests that are logged, 0 to 1. Default: 1."),
-        Flag::choice("logging-optional", &["CUSTOM", "EXCLUDE_ALL_OPTIONAL", "INCLUDE_ALL_OPTIONAL"], "Which optional fields entries have."),
+        Flag::new(
+            "logging-sample-rate",
+            grammar::Kind::Float,
+            "The share of requests that are logged, 0 to 1. Default: 1.",
+        ),
+        Flag::choice(
+            "logging-optional",
+            &["CUSTOM", "EXCLUDE_ALL_OPTIONAL", "INCLUDE_ALL_OPTIONAL"],
+            "Which optional fields entries have.",
+        ),
         Flag::list("logging-optional-fields", "Optional fields of entries, with --logging-optional=CUSTOM."),
         Flag::choice("session-affinity", AFFINITIES, "What keeps a client with a backend."),
         Flag::int("affinity-cookie-ttl", "How long the affinity cookie lives, seconds."),
         Flag::choice("locality-lb-policy", POLICIES, "How a backend is picked."),
-        Flag::new("custom-request-header", grammar::Kind::Repeated, "A header for backends, such as 'X-Name: value'."),
-        Flag::new("custom-response-header", grammar::Kind::Repeated, "A header for clients, such as 'X-Name: value'."),
+        Flag::new(
+            "custom-request-header",
+            grammar::Kind::Repeated,
+            "A header for backends, such as 'X-Name: value'.",
+        ),
+        Flag::new(
+            "custom-response-header",
+            grammar::Kind::Repeated,
+            "A header for clients, such as 'X-Name: value'.",
+        ),
     ]
 }
 
@@ -154,7 +198,11 @@ fn backend_settings() -> Vec<Flag> {
         Flag::toggle("failover", "Makes the backend one for failover."),
     ];
     flags.extend(BACKEND_RATES.iter().map(|(flag, _)| Flag::int(flag, "A limit of the backend.")));
-    flags.extend(BACKEND_FRACTIONS.iter().map(|(flag, _)| Flag::new(flag, grammar::Kind::Float, "A limit of the backend.")));
+    flags.extend(
+        BACKEND_FRACTIONS
+            .iter()
+            .map(|(flag, _)| Flag::new(flag, grammar::Kind::Float, "A limit of the backend.")),
+    );
     flags
 }
 
@@ -162,7 +210,10 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     let link = BACKEND_SERVICES.resolve(inv, inv.args.name("BACKEND_SERVICE_NAME"))?;
     let mut body = Map::new();
     body.insert("name".into(), json!(link.name));
-    body.insert("loadBalancingScheme".into(), json!(inv.args.text("load-balancing-scheme").unwrap_or("EXTERNAL")));
+    body.insert(
+        "loadBalancingScheme".into(),
+        json!(inv.args.text("load-balancing-scheme").unwrap_or("EXTERNAL")),
+    );
     body.insert("protocol".into(), json!("HTTP"));
     body.insert("timeoutSec".into(), json!(30));
     if link.scope == Scope::Global {
@@ -185,7 +236,10 @@ fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     if inv.args.on("no-health-checks") {
         body.insert("healthChecks".into(), json!([]));
     }
-    for (field, clear) in [("customRequestHeaders", "no-custom-request-headers"), ("customResponseHeaders", "no-custom-response-headers")] {
+    for (field, clear) in [
+        ("customRequestHeaders", "no-custom-request-headers"),
+        ("customResponseHeaders", "no-custom-response-headers"),
+    ] {
         // Sent also when there are none: a patch could not clear them otherwise.
         if inv.args.on(clear) || !body.contains_key(field) {
             body.insert(field.into(), json!([]));
@@ -215,7 +269,10 @@ fn apply_settings(inv: &Invocation<'_>, link: &Link, body: &mut Map<String, Valu
     ];
     for (flag, field) in texts {
         if let Some(value) = args.text(flag) {
-            body.insert(field.into(), json!(if flag == "protocol" { value.to_uppercase() } else { value.to_owned() }));
+            body.insert(
+                field.into(),
+                json!(if flag == "protocol" { value.to_uppercase() } else { value.to_owned() }),
+            );
         }
     }
     for (flag, field) in [("timeout", "timeoutSec"), ("affinity-cookie-ttl", "affinityCookieTtlSec")] {
@@ -226,7 +283,10 @@ fn apply_settings(inv: &Invocation<'_>, link: &Link, body: &mut Map<String, Valu
     if let Some(seconds) = args.int("connection-draining-timeout") {
         body.insert("connectionDraining".into(), json!({"drainingTimeoutSec": seconds}));
     }
-    for (flag, field) in [("custom-request-header", "customRequestHeaders"), ("custom-response-header", "customResponseHeaders")] {
+    for (flag, field) in [
+        ("custom-request-header", "customRequestHeaders"),
+        ("custom-response-header", "customResponseHeaders"),
+    ] {
         if let Some(headers) = args.list(flag) {
             body.insert(field.into(), json!(headers));
         }
@@ -237,7 +297,8 @@ fn apply_settings(inv: &Invocation<'_>, link: &Link, body: &mut Map<String, Valu
             None if args.on("global-health-checks") => Scope::Global,
             None => link.scope.clone(),
         };
-        let urls = checks.iter().map(|check| Ok(json!(HEALTH_CHECKS.at(inv, &scope, check)?.url(inv.api.base()))));
+        let urls =
+            checks.iter().map(|check| Ok(json!(HEALTH_CHECKS.at(inv, &scope, check)?.url(inv.api.base()))));
         body.insert("healthChecks".into(), Value::Array(urls.collect::<Result<_, Failure>>()?));
     }
     apply_logging(inv, body);
@@ -246,7 +307,12 @@ fn apply_settings(inv: &Invocation<'_>, link: &Link, body: &mut Map<String, Valu
 
 fn apply_logging(inv: &Invocation<'_>, body: &mut Map<String, Value>) {
     let args = &inv.args;
-    if !args.has_any(&["enable-logging", "logging-sample-rate", "logging-optional", "logging-optional-fields"]) {
+    if !args.has_any(&[
+        "enable-logging",
+        "logging-sample-rate",
+        "logging-optional",
+        "logging-optional-fields",
+    ]) {
         return;
     }
     let entry = body.entry("logConfig").or_insert_with(|| json!({}));
@@ -271,7 +337,9 @@ fn service_and_group(inv: &Invocation<'_>) -> Result<(Link, Link), Failure> {
     let name = args.name("BACKEND_SERVICE_NAME");
     let group_region = args.text("network-endpoint-group-region");
     let service = match (group_region, args.has_any(&["region", "global"])) {
-        (Some(region), false) => BACKEND_SERVICES.at(inv, &Scope::Region(super::link::basename(region).to_owned()), name)?,
+        (Some(region), false) => {
+            BACKEND_SERVICES.at(inv, &Scope::Region(super::link::basename(region).to_owned()), name)?
+        }
         _ => BACKEND_SERVICES.resolve(inv, name)?,
     };
     let scope = match (group_region, args.text("network-endpoint-group-zone")) {
@@ -352,7 +420,10 @@ fn remove_backend(inv: &Invocation<'_>) -> Result<(), Failure> {
 
 fn no_such_backend(group: &Link, service: &Link) -> Failure {
     let (kind, place) = place(group);
-    Failure::new(format!("Backend [{}] in {kind} [{place}] is not a backend of backend service [{}].", group.name, service.name))
+    Failure::new(format!(
+        "Backend [{}] in {kind} [{place}] is not a backend of backend service [{}].",
+        group.name, service.name
+    ))
 }
 
 fn apply_backend_settings(inv: &Invocation<'_>, backend: &mut Map<String, Value>) {
@@ -384,7 +455,8 @@ fn get_health(inv: &Invocation<'_>) -> Result<(), Failure> {
     let mut errors = Vec::new();
     for backend in backends(&service) {
         let group = backend.get("group").cloned().unwrap_or(Value::Null);
-        let answer = inv.api.post(&format!("{}/getHealth?alt=json", link.path()), &json!({"group": group}))?;
+        let answer =
+            inv.api.post(&format!("{}/getHealth?alt=json", link.path()), &json!({"group": group}))?;
         match answer.is_success() {
             true => found.push(json!({"backend": group, "status": answer.body})),
             false => errors.push(answer.error_message()),

@@ -28,12 +28,23 @@ pub fn group() -> Group {
             Command::new("create", "Create a firewall rule.", create)
                 .arg(NAME, "The name of the firewall rule.")
                 .flag(Flag::text("network", "The network of the rule. Default: default."))
-                .flag(Flag::choice("action", &["ALLOW", "DENY"], "What happens to traffic that --rules names."))
-                .flag(Flag::list("allow", "Traffic to let through, such as tcp:80,icmp.").metavar("PROTOCOL[:PORT[-PORT]]"))
+                .flag(Flag::choice(
+                    "action",
+                    &["ALLOW", "DENY"],
+                    "What happens to traffic that --rules names.",
+                ))
+                .flag(
+                    Flag::list("allow", "Traffic to let through, such as tcp:80,icmp.")
+                        .metavar("PROTOCOL[:PORT[-PORT]]"),
+                )
                 .flag(Flag::list("rules", "Traffic that --action is for.").metavar("PROTOCOL[:PORT[-PORT]]"))
-                .flag(Flag::choice("direction", &["INGRESS", "EGRESS", "IN", "OUT"], "Which way the traffic goes. Default: INGRESS."))
+                .flag(Flag::choice(
+                    "direction",
+                    &["INGRESS", "EGRESS", "IN", "OUT"],
+                    "Which way the traffic goes. Default: INGRESS.",
+                ))
                 .flags(settings())
-                .rule(Rule::ExactlyOne(vec![vec!["action", "rules"], vec!["allow"]])),
+                .rule(Rule::OneOf(vec![vec!["action", "rules"], vec!["allow"]])),
         )
         .command(
             Command::new("update", "Update a firewall rule.", update)
@@ -47,8 +58,10 @@ pub fn group() -> Group {
                 .args(NAME, "The names of the firewall rules."),
         )
         .command(
-            Command::new("describe", "Describe a firewall rule.", |inv| verbs::describe(inv, &FIREWALLS, NAME))
-                .arg(NAME, "The name of the firewall rule."),
+            Command::new("describe", "Describe a firewall rule.", |inv| {
+                verbs::describe(inv, &FIREWALLS, NAME)
+            })
+            .arg(NAME, "The name of the firewall rule."),
         )
         .command(Command::new("list", "List firewall rules.", list).flags(super::list_flags()))
 }
@@ -74,7 +87,9 @@ fn shown_rules(rules: Option<&Value>) -> Option<Value> {
     for rule in rules {
         let protocol = rule.get("IPProtocol").and_then(Value::as_str).unwrap_or_default();
         match rule.get("ports").and_then(Value::as_array).filter(|ports| !ports.is_empty()) {
-            Some(ports) => shown.extend(ports.iter().filter_map(Value::as_str).map(|port| format!("{protocol}:{port}"))),
+            Some(ports) => {
+                shown.extend(ports.iter().filter_map(Value::as_str).map(|port| format!("{protocol}:{port}")))
+            }
             None => shown.push(protocol.to_owned()),
         }
     }
@@ -122,7 +137,10 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     let link = FIREWALLS.resolve(inv, args.name(NAME))?;
     let mut body = Map::new();
     body.insert("name".into(), json!(link.name));
-    body.insert("network".into(), json!(NETWORKS.resolve(inv, args.text("network").unwrap_or("default"))?.url(inv.api.base())));
+    body.insert(
+        "network".into(),
+        json!(NETWORKS.resolve(inv, args.text("network").unwrap_or("default"))?.url(inv.api.base())),
+    );
     let direction = match args.text("direction") {
         Some("EGRESS" | "OUT") => "EGRESS",
         _ => "INGRESS",
@@ -133,7 +151,8 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     body.insert(field.into(), parsed_rules(rules));
     apply_settings(inv, &mut body);
     inv.printer.note("Creating firewall...\n..");
-    let made = verbs::carry_out(inv, "Created", vec![Change::insert(link, Value::Object(body))])?;
+    let made = verbs::carry_out(inv, "Created", vec![Change::insert(link, Value::Object(body))])
+        .inspect_err(|_| inv.status("failed."))?;
     inv.status("done.");
     inv.show_made(&made, TABLE)
 }
@@ -144,7 +163,11 @@ fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     apply_settings(inv, &mut body);
     if let Some(rules) = inv.args.list("rules").or_else(|| inv.args.list("allow")) {
         let old = verbs::read(inv, &link)?;
-        let field = if old.get("denied").is_some_and(|d| d.as_array().is_some_and(|d| !d.is_empty())) { "denied" } else { "allowed" };
+        let field = if old.get("denied").is_some_and(|d| d.as_array().is_some_and(|d| !d.is_empty())) {
+            "denied"
+        } else {
+            "allowed"
+        };
         body.insert(field.into(), parsed_rules(rules));
     }
     if body.is_empty() {

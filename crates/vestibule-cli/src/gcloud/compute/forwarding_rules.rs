@@ -25,8 +25,16 @@ const NAME: &str = "NAME";
 
 /// gcloud's target flags; those that Vestibule has no resource for are known by name.
 const TARGETS: &[&str] = &[
-    "backend-service", "target-google-apis-bundle", "target-grpc-proxy", "target-http-proxy", "target-https-proxy",
-    "target-instance", "target-pool", "target-service-attachment", "target-ssl-proxy", "target-tcp-proxy",
+    "backend-service",
+    "target-google-apis-bundle",
+    "target-grpc-proxy",
+    "target-http-proxy",
+    "target-https-proxy",
+    "target-instance",
+    "target-pool",
+    "target-service-attachment",
+    "target-ssl-proxy",
+    "target-tcp-proxy",
     "target-vpn-gateway",
 ];
 
@@ -60,7 +68,7 @@ pub fn group() -> Group {
                 .flag(Flag::toggle("allow-global-access", "Clients of other regions may use the rule."))
                 .flag(Flag::text("service-label", "The first label of an internal name for the rule."))
                 .flag(Flag::text("description", "What the rule is for."))
-                .rule(Rule::ExactlyOne(TARGETS.iter().map(|target| vec![*target]).collect()))
+                .rule(Rule::OneOf(TARGETS.iter().map(|target| vec![*target]).collect()))
                 .examples(&[
                     "gcloud compute forwarding-rules create my-internal-lb-rule --load-balancing-scheme=INTERNAL_MANAGED --network=my-vpc --subnet=my-subnet --address=10.0.0.100 --ports=80 --region=us-central1 --target-http-proxy=my-internal-proxy --target-http-proxy-region=us-central1",
                 ]),
@@ -70,7 +78,7 @@ pub fn group() -> Group {
                 .arg(NAME, "The name of the forwarding rule.")
                 .flags(super::scope_flags())
                 .flags(target_flags())
-                .rule(Rule::ExactlyOne(TARGETS.iter().map(|target| vec![*target]).collect())),
+                .rule(Rule::OneOf(TARGETS.iter().map(|target| vec![*target]).collect())),
         )
         .command(
             Command::new("update", "Update a forwarding rule.", update)
@@ -80,7 +88,7 @@ pub fn group() -> Group {
                 .flag(Flag::pairs("update-labels", "Labels to set."))
                 .flag(Flag::list("remove-labels", "Labels to drop.").metavar("KEY"))
                 .flag(Flag::switch("clear-labels", "Drops all labels."))
-                .rule(Rule::AtLeastOne(vec!["allow-global-access", "update-labels", "remove-labels", "clear-labels"])),
+                .rule(Rule::AnyOf(vec!["allow-global-access", "update-labels", "remove-labels", "clear-labels"])),
         )
         .command(
             Command::new("delete", "Delete forwarding rules.", |inv| verbs::delete(inv, &FORWARDING_RULES, NAME))
@@ -150,12 +158,16 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     let mut body = Map::new();
     body.insert("name".into(), json!(link.name));
     body.insert(field.into(), json!(url));
-    body.insert("loadBalancingScheme".into(), json!(args.text("load-balancing-scheme").unwrap_or("EXTERNAL")));
+    body.insert(
+        "loadBalancingScheme".into(),
+        json!(args.text("load-balancing-scheme").unwrap_or("EXTERNAL")),
+    );
     if let Some(network) = args.text("network") {
         body.insert("network".into(), json!(NETWORKS.resolve(inv, network)?.url(inv.api.base())));
     }
     if let Some(subnet) = args.text("subnet") {
-        let scope = args.text("subnet-region").map_or(link.scope.clone(), |r| Scope::Region(basename(r).to_owned()));
+        let scope =
+            args.text("subnet-region").map_or(link.scope.clone(), |r| Scope::Region(basename(r).to_owned()));
         body.insert("subnetwork".into(), json!(SUBNETS.at(inv, &scope, subnet)?.url(inv.api.base())));
     }
     if let Some(address) = address(inv, &link)? {
@@ -203,7 +215,9 @@ fn insert_ports(inv: &Invocation<'_>, field: &str, body: &mut Map<String, Value>
     }
     let Some(ports) = inv.args.list("ports") else { return Ok(()) };
     match (field, ports) {
-        ("backendService", [all]) if all.eq_ignore_ascii_case("all") => drop(body.insert("allPorts".into(), json!(true))),
+        ("backendService", [all]) if all.eq_ignore_ascii_case("all") => {
+            drop(body.insert("allPorts".into(), json!(true)))
+        }
         ("backendService", ports) => drop(body.insert("ports".into(), json!(ports))),
         (_, ports) => drop(body.insert("portRange".into(), json!(one_range(ports)?))),
     }
@@ -213,15 +227,18 @@ fn insert_ports(inv: &Invocation<'_>, field: &str, body: &mut Map<String, Value>
 /// `80`, `80-81`, or consecutive ones such as `80,81`, as one range.
 fn one_range(ports: &[String]) -> Result<String, Failure> {
     let wrong = || Failure::new("Invalid value for [--ports]: Must specify consecutive ports at this time.");
-    let mut bounds: Vec<(u16, u16)> = Vec::new();
+    // Which numbers are ports is for the API to say.
+    let mut bounds: Vec<(u32, u32)> = Vec::new();
     for part in ports {
         let (low, high) = part.split_once('-').unwrap_or((part, part));
         bounds.push((low.trim().parse().map_err(|_| wrong())?, high.trim().parse().map_err(|_| wrong())?));
     }
     bounds.sort_unstable();
-    let gap = bounds.windows(2).any(|pair| u32::from(pair[1].0) > u32::from(pair[0].1) + 1);
+    let gap = bounds.windows(2).any(|pair| pair[1].0 > pair[0].1.saturating_add(1));
     match (bounds.first(), bounds.iter().map(|b| b.1).max()) {
-        (Some((low, _)), Some(high)) if !gap => Ok(if *low == high { low.to_string() } else { format!("{low}-{high}") }),
+        (Some((low, _)), Some(high)) if !gap => {
+            Ok(if *low == high { low.to_string() } else { format!("{low}-{high}") })
+        }
         _ => Err(wrong()),
     }
 }
@@ -268,7 +285,8 @@ mod tests {
 
     #[test]
     fn ports_make_one_range() {
-        let range = |ports: &[&str]| one_range(&ports.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>()).ok();
+        let range =
+            |ports: &[&str]| one_range(&ports.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>()).ok();
         assert_eq!(range(&["80"]).as_deref(), Some("80"));
         assert_eq!(range(&["80-82"]).as_deref(), Some("80-82"));
         assert_eq!(range(&["81", "80"]).as_deref(), Some("80-81"));

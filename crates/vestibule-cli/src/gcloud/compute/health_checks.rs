@@ -15,16 +15,22 @@ const TABLE: Display = Display::new("table(name,type:label=PROTOCOL)");
 
 pub fn group() -> Group {
     Group::new("health-checks", "Read and manipulate health checks for load balanced instances.")
-        .group(Group::new("create", "Create a health check.").command(protocol("http", create_http)).command(protocol("tcp", create_tcp)))
+        .group(
+            Group::new("create", "Create a health check.")
+                .command(protocol("http", create_http))
+                .command(protocol("tcp", create_tcp)),
+        )
         .command(
             Command::new("delete", "Delete health checks.", |inv| verbs::delete(inv, &HEALTH_CHECKS, "NAME"))
                 .args("NAME", "The names of the health checks.")
                 .flags(super::scope_flags()),
         )
         .command(
-            Command::new("describe", "Describe a health check.", |inv| verbs::describe(inv, &HEALTH_CHECKS, "NAME"))
-                .arg("NAME", "The name of the health check.")
-                .flags(super::scope_flags()),
+            Command::new("describe", "Describe a health check.", |inv| {
+                verbs::describe(inv, &HEALTH_CHECKS, "NAME")
+            })
+            .arg("NAME", "The name of the health check.")
+            .flags(super::scope_flags()),
         )
         .command(
             Command::new("list", "List health checks.", |inv| verbs::list(inv, &HEALTH_CHECKS, TABLE))
@@ -65,7 +71,12 @@ fn create_http(inv: &Invocation<'_>) -> Result<(), Failure> {
 
 fn create_tcp(inv: &Invocation<'_>) -> Result<(), Failure> {
     let port = inv.args.int("port").unwrap_or(80);
-    create(inv, "TCP", "tcpHealthCheck", json!({"port": port, "portSpecification": "USE_FIXED_PORT", "proxyHeader": "NONE"}))
+    create(
+        inv,
+        "TCP",
+        "tcpHealthCheck",
+        json!({"port": port, "portSpecification": "USE_FIXED_PORT", "proxyHeader": "NONE"}),
+    )
 }
 
 fn create(inv: &Invocation<'_>, kind: &str, field: &str, check: Value) -> Result<(), Failure> {

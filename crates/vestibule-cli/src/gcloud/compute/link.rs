@@ -90,7 +90,9 @@ impl Link {
         };
         let (scope, collection, name) = match parts.as_slice() {
             ["global", collection, name] => (Scope::Global, *collection, *name),
-            ["regions", region, collection, name] => (Scope::Region((*region).to_owned()), *collection, *name),
+            ["regions", region, collection, name] => {
+                (Scope::Region((*region).to_owned()), *collection, *name)
+            }
             ["zones", zone, collection, name] => (Scope::Zone((*zone).to_owned()), *collection, *name),
             _ => return None,
         };
@@ -105,7 +107,13 @@ impl Kind {
     }
 
     /// As [`Kind::resolve`], with other names for the scope flags.
-    pub fn resolve_in(&self, inv: &Invocation<'_>, word: &str, region: &str, global: &str) -> Result<Link, Failure> {
+    pub fn resolve_in(
+        &self,
+        inv: &Invocation<'_>,
+        word: &str,
+        region: &str,
+        global: &str,
+    ) -> Result<Link, Failure> {
         if word.contains('/') {
             let link = Link::parse(word, &inv.project());
             return link.ok_or_else(|| Failure::new(format!("could not parse resource [{word}]")));
@@ -130,22 +138,25 @@ impl Kind {
     fn scope(&self, inv: &Invocation<'_>, word: &str, region: &str, global: &str) -> Result<Scope, Failure> {
         let given = inv.args.text(region).map(|r| Scope::Region(basename(r).to_owned()));
         let configured = || inv.properties.get("compute", "region").map(|r| Scope::Region(r.to_owned()));
-        let underspecified = |flags: &str| Failure::new(format!("Underspecified resource [{word}]. Specify {flags}."));
+        let underspecified =
+            |flags: &str| Failure::new(format!("Underspecified resource [{word}]. Specify {flags}."));
         if given.is_some() && inv.args.on(global) {
-            return Err(Failure::new(format!("argument --{global}: At most one of --{global} | --{region} can be specified.")));
+            return Err(Failure::new(format!(
+                "argument --{global}: At most one of --{global} | --{region} can be specified."
+            )));
         }
         match (self.scopes, given) {
             (Scopes::Global, _) => Ok(Scope::Global),
             (_, Some(scope)) => Ok(scope),
             (Scopes::GlobalUnlessRegion, None) => Ok(Scope::Global),
             (_, None) if inv.args.on(global) => Ok(Scope::Global),
-            (Scopes::Region, None) => configured().ok_or_else(|| underspecified(&format!("the [--{region}] flag"))),
-            (Scopes::RegionOrGlobal, None) => {
-                configured().ok_or_else(|| underspecified(&format!("one of the [--{global}, --{region}] flags")))
+            (Scopes::Region, None) => {
+                configured().ok_or_else(|| underspecified(&format!("the [--{region}] flag")))
             }
-            (Scopes::RegionGlobalOrZone, None) => {
-                configured().ok_or_else(|| underspecified(&format!("one of the [--{global}, --{region}, --zone] flags")))
-            }
+            (Scopes::RegionOrGlobal, None) => configured()
+                .ok_or_else(|| underspecified(&format!("one of the [--{global}, --{region}] flags"))),
+            (Scopes::RegionGlobalOrZone, None) => configured()
+                .ok_or_else(|| underspecified(&format!("one of the [--{global}, --{region}, --zone] flags"))),
         }
     }
 }

@@ -51,7 +51,10 @@ pub fn group() -> Group {
 
 /// `--region`.
 fn region_flag() -> Flag {
-    Flag::text("region", "The region of the resource. Default: CLOUDSDK_COMPUTE_REGION or the property compute/region, where one must be named.")
+    Flag::text(
+        "region",
+        "The region of the resource. Default: CLOUDSDK_COMPUTE_REGION or the property compute/region, where one must be named.",
+    )
 }
 
 /// `--region` and `--global`.

@@ -10,8 +10,11 @@ use crate::gcloud::error::Failure;
 use crate::gcloud::grammar::{Command, Flag, Group, Rule};
 use crate::gcloud::invocation::{Display, Invocation};
 
-pub const GROUPS: Kind =
-    Kind { collection: "networkEndpointGroups", scopes: Scopes::RegionGlobalOrZone, plural: "network endpoint groups" };
+pub const GROUPS: Kind = Kind {
+    collection: "networkEndpointGroups",
+    scopes: Scopes::RegionGlobalOrZone,
+    plural: "network endpoint groups",
+};
 
 const TABLE: Display = Display::computed(
     "table(name,location:label=LOCATION,networkEndpointType:label=ENDPOINT_TYPE,size)",
@@ -19,15 +22,30 @@ const TABLE: Display = Display::computed(
 );
 
 const TYPES: &[&str] = &[
-    "gce-vm-ip", "gce-vm-ip-port", "internet-fqdn-port", "internet-ip-port", "non-gcp-private-ip-port",
-    "private-service-connect", "serverless",
+    "gce-vm-ip",
+    "gce-vm-ip-port",
+    "internet-fqdn-port",
+    "internet-ip-port",
+    "non-gcp-private-ip-port",
+    "private-service-connect",
+    "serverless",
 ];
 
 /// What a serverless group may point at: the object's field, and its flags with their fields.
 const SERVERLESS: &[(&str, &[(&str, &str)])] = &[
     ("cloudFunction", &[("cloud-function-name", "function"), ("cloud-function-url-mask", "urlMask")]),
-    ("cloudRun", &[("cloud-run-service", "service"), ("cloud-run-tag", "tag"), ("cloud-run-url-mask", "urlMask")]),
-    ("appEngine", &[("app-engine-service", "service"), ("app-engine-url-mask", "urlMask"), ("app-engine-version", "version")]),
+    (
+        "cloudRun",
+        &[("cloud-run-service", "service"), ("cloud-run-tag", "tag"), ("cloud-run-url-mask", "urlMask")],
+    ),
+    (
+        "appEngine",
+        &[
+            ("app-engine-service", "service"),
+            ("app-engine-url-mask", "urlMask"),
+            ("app-engine-version", "version"),
+        ],
+    ),
 ];
 
 pub fn group() -> Group {
@@ -54,7 +72,7 @@ pub fn group() -> Group {
                 .flag(Flag::text("network", "The network of the endpoints."))
                 .flag(Flag::text("subnet", "The subnet of the endpoints."))
                 .flag(Flag::int("default-port", "The port of endpoints that name none."))
-                .rule(Rule::AtMostOne(vec![
+                .rule(Rule::Exclusive(vec![
                     vec!["cloud-function-name", "cloud-function-url-mask"],
                     vec!["cloud-run-service", "cloud-run-tag", "cloud-run-url-mask"],
                     vec!["app-engine-app", "app-engine-service", "app-engine-url-mask", "app-engine-version"],
@@ -93,8 +111,10 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     body.insert("name".into(), json!(link.name));
     body.insert("networkEndpointType".into(), json!(kind.replace('-', "_").to_uppercase()));
     for (field, flags) in SERVERLESS {
-        let inner: Map<String, Value> =
-            flags.iter().filter_map(|(flag, field)| Some(((*field).to_owned(), json!(args.text(flag)?)))).collect();
+        let inner: Map<String, Value> = flags
+            .iter()
+            .filter_map(|(flag, field)| Some(((*field).to_owned(), json!(args.text(flag)?))))
+            .collect();
         if !inner.is_empty() || (*field == "appEngine" && args.on("app-engine-app")) {
             body.insert((*field).into(), Value::Object(inner));
         }

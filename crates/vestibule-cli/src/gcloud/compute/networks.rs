@@ -22,8 +22,16 @@ pub fn group() -> Group {
             Command::new("create", "Create a VPC network.", create)
                 .about("A network has no subnets until they are created, unless --subnet-mode=auto.")
                 .arg("NAME", "The name of the network.")
-                .flag(Flag::choice("subnet-mode", &["auto", "custom"], "Whether subnets are made by you or by themselves. Default: auto."))
-                .flag(Flag::choice("bgp-routing-mode", &["global", "regional"], "The routing mode. Default: regional."))
+                .flag(Flag::choice(
+                    "subnet-mode",
+                    &["auto", "custom"],
+                    "Whether subnets are made by you or by themselves. Default: auto.",
+                ))
+                .flag(Flag::choice(
+                    "bgp-routing-mode",
+                    &["global", "regional"],
+                    "The routing mode. Default: regional.",
+                ))
                 .flag(Flag::text("description", "What the network is for."))
                 .flag(Flag::int("mtu", "The largest packet, bytes (1300 to 8896)."))
                 .examples(&["gcloud compute networks create my-vpc --subnet-mode=custom"]),
@@ -38,7 +46,10 @@ pub fn group() -> Group {
             Command::new("delete", "Delete VPC networks.", |inv| verbs::delete(inv, &NETWORKS, "NAME"))
                 .args("NAME", "The names of the networks."),
         )
-        .command(Command::new("describe", "Describe a VPC network.", describe).arg("NAME", "The name of the network."))
+        .command(
+            Command::new("describe", "Describe a VPC network.", describe)
+                .arg("NAME", "The name of the network."),
+        )
         .command(Command::new("list", "List VPC networks.", list).flags(super::list_flags()))
 }
 

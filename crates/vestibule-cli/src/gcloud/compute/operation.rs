@@ -50,7 +50,11 @@ impl Operation {
             ("", zone) => Scope::Zone(basename(zone).to_owned()),
             (region, _) => Scope::Region(basename(region).to_owned()),
         };
-        format!("/compute/v1/projects/{}/{scope}/operations/{}/wait?alt=json", self.project, self.text("name"))
+        format!(
+            "/compute/v1/projects/{}/{scope}/operations/{}/wait?alt=json",
+            self.project,
+            self.text("name")
+        )
     }
 
     /// Waits until the operation is done. `Err` holds the messages of what went wrong.
@@ -59,9 +63,14 @@ impl Operation {
         let mut pause = FIRST_PAUSE;
         while self.text("status") != "DONE" {
             if start.elapsed() > WAIT_LIMIT {
-                return Err(vec![format!("Did not finish within {} minutes: {}", WAIT_LIMIT.as_secs() / 60, self.text("name"))]);
+                return Err(vec![format!(
+                    "Did not finish within {} minutes: {}",
+                    WAIT_LIMIT.as_secs() / 60,
+                    self.text("name")
+                )]);
             }
-            let answer = inv.api.call("POST", &self.wait_path(), None).map_err(|error| vec![error.to_string()])?;
+            let answer =
+                inv.api.call("POST", &self.wait_path(), None).map_err(|error| vec![error.to_string()])?;
             if !answer.is_success() {
                 return Err(vec![answer.error_message()]);
             }
@@ -77,13 +86,16 @@ impl Operation {
         };
         let errors = messages("/error/errors");
         match errors.is_empty() {
-            true => Ok(Settled { target: self.text("targetLink").to_owned(), warnings: messages("/warnings") }),
+            true => {
+                Ok(Settled { target: self.text("targetLink").to_owned(), warnings: messages("/warnings") })
+            }
             false => Err(errors),
         }
     }
 }
 
-const OPERATIONS: Kind = Kind { collection: "operations", scopes: Scopes::RegionOrGlobal, plural: "operations" };
+const OPERATIONS: Kind =
+    Kind { collection: "operations", scopes: Scopes::RegionOrGlobal, plural: "operations" };
 
 const TABLE: Display = Display::new(
     "table(name,operationType:label=TYPE,targetLink.scope():label=TARGET,httpErrorStatusCode:label=HTTP_STATUS,\
@@ -92,10 +104,15 @@ const TABLE: Display = Display::new(
 
 pub fn group() -> Group {
     Group::new("operations", "Read operations.")
-        .command(Command::new("list", "List operations.", |inv| verbs::list(inv, &OPERATIONS, TABLE)).flags(super::list_scope_flags()))
         .command(
-            Command::new("describe", "Describe an operation.", |inv| verbs::describe(inv, &OPERATIONS, "OPERATION"))
-                .arg("OPERATION", "The name of the operation.")
-                .flags(super::scope_flags()),
+            Command::new("list", "List operations.", |inv| verbs::list(inv, &OPERATIONS, TABLE))
+                .flags(super::list_scope_flags()),
+        )
+        .command(
+            Command::new("describe", "Describe an operation.", |inv| {
+                verbs::describe(inv, &OPERATIONS, "OPERATION")
+            })
+            .arg("OPERATION", "The name of the operation.")
+            .flags(super::scope_flags()),
         )
 }

@@ -27,8 +27,8 @@ pub fn add_path_matcher_command() -> Command {
         .flag(Flag::list("new-hosts", "Hosts of a new host rule.").metavar("NEW_HOST"))
         .flag(Flag::text("existing-host", "A host whose rule is to use the new path matcher."))
         .flag(Flag::switch("delete-orphaned-path-matcher", "Drops the path matcher that --existing-host leaves without a host."))
-        .rule(Rule::ExactlyOne(vec![vec!["default-backend-bucket"], vec!["default-service"]]))
-        .rule(Rule::AtMostOne(vec![vec!["new-hosts"], vec!["existing-host"]]))
+        .rule(Rule::OneOf(vec![vec!["default-backend-bucket"], vec!["default-service"]]))
+        .rule(Rule::Exclusive(vec![vec!["new-hosts"], vec!["existing-host"]]))
         .examples(&[
             "gcloud compute url-maps add-path-matcher my-internal-url-map --path-matcher-name=my-matcher --default-service=my-internal-backend --path-rules=\"/api/*=my-api-backend,/web/*=my-web-backend\" --region=us-central1",
         ])
@@ -57,7 +57,10 @@ pub fn remove_host_rule_command() -> Command {
         .arg(NAME, "The name of the URL map.")
         .flags(super::scope_flags())
         .flag(Flag::text("host", "A host of the rule.").required())
-        .flag(Flag::switch("delete-orphaned-path-matcher", "Drops the path matcher that is left without a host."))
+        .flag(Flag::switch(
+            "delete-orphaned-path-matcher",
+            "Drops the path matcher that is left without a host.",
+        ))
 }
 
 /// The list in a field of the map.
@@ -80,7 +83,9 @@ fn text<'v>(value: &'v Value, field: &str) -> &'v str {
 }
 
 fn has_host(rule: &Value, host: &str) -> bool {
-    rule.get("hosts").and_then(Value::as_array).is_some_and(|hosts| hosts.iter().any(|h| h.as_str() == Some(host)))
+    rule.get("hosts")
+        .and_then(Value::as_array)
+        .is_some_and(|hosts| hosts.iter().any(|h| h.as_str() == Some(host)))
 }
 
 fn start(inv: &Invocation<'_>) -> Result<(Link, Value), Failure> {
@@ -126,7 +131,9 @@ fn take_over_host(
     matchers: &mut Vec<Value>,
 ) -> Result<(), Failure> {
     let Some(rule) = rules.iter_mut().find(|rule| has_host(rule, host)) else {
-        return Err(Failure::new(format!("No host rule with host [{host}] exists. Check your spelling or use [--new-hosts] to create a new host rule.")));
+        return Err(Failure::new(format!(
+            "No host rule with host [{host}] exists. Check your spelling or use [--new-hosts] to create a new host rule."
+        )));
     };
     let old = text(rule, "pathMatcher").to_owned();
     rule["pathMatcher"] = json!(name);
@@ -164,7 +171,11 @@ fn new_matcher(inv: &Invocation<'_>, scope: &Scope, name: &str) -> Result<Value,
 }
 
 /// One rule a backend service, with all paths that lead there, ordered by the service's link.
-fn path_rules(inv: &Invocation<'_>, scope: &Scope, pairs: &[(String, String)]) -> Result<Vec<Value>, Failure> {
+fn path_rules(
+    inv: &Invocation<'_>,
+    scope: &Scope,
+    pairs: &[(String, String)],
+) -> Result<Vec<Value>, Failure> {
     let mut by_service: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
     for (path, service) in pairs {
         by_service.entry(backend_url(inv, scope, service)?).or_default().push(path.clone());

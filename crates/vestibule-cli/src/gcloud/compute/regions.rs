@@ -25,7 +25,9 @@ const TABLE: Display = Display::computed(
 pub fn group() -> Group {
     Group::new("regions", "List regions.")
         .command(Command::new("list", "List regions.", list).flags(super::list_flags()))
-        .command(Command::new("describe", "Describe a region.", describe).arg("REGION", "The name of the region."))
+        .command(
+            Command::new("describe", "Describe a region.", describe).arg("REGION", "The name of the region."),
+        )
 }
 
 /// `usage/limit`, whole numbers.
@@ -43,7 +45,11 @@ fn list(inv: &Invocation<'_>) -> Result<(), Failure> {
 }
 
 fn describe(inv: &Invocation<'_>) -> Result<(), Failure> {
-    let answer = inv.api.get(&format!("/compute/v1/projects/{}/regions/{}?alt=json", inv.project(), inv.args.name("REGION")))?;
+    let answer = inv.api.get(&format!(
+        "/compute/v1/projects/{}/regions/{}?alt=json",
+        inv.project(),
+        inv.args.name("REGION")
+    ))?;
     match answer.is_success() {
         true => inv.show(&answer.body, Display::YAML),
         false => Err(Failure::compute(&[answer.error_message()])),

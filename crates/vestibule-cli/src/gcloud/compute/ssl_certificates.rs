@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::link::{Kind, Scopes};
 use super::verbs;
-use crate::gcloud::files::read_file;
 use crate::gcloud::error::Failure;
+use crate::gcloud::files::read_file;
 use crate::gcloud::grammar::{Command, Flag, Group, Rule};
 use crate::gcloud::invocation::{Display, Invocation};
 use crate::secret::Secret;
@@ -28,7 +28,7 @@ pub fn group() -> Group {
                 .flag(Flag::text("certificate", "A file with the certificate chain, PEM, leaf first.").metavar("LOCAL_FILE_PATH"))
                 .flag(Flag::text("private-key", "A file with the private key, PEM, without a passphrase.").metavar("LOCAL_FILE_PATH"))
                 .flag(Flag::text("description", "What the certificate is for."))
-                .rule(Rule::ExactlyOne(vec![vec!["certificate"], vec!["domains"]]))
+                .rule(Rule::OneOf(vec![vec!["certificate"], vec!["domains"]]))
                 .examples(&["gcloud compute ssl-certificates create my-internal-cert --certificate=path/to/cert.pem --private-key=path/to/key.pem --region=us-central1"]),
         )
         .command(

@@ -23,12 +23,18 @@ const LIST_TABLE: Display = Display::new(
 );
 
 const PURPOSES: &[&str] = &[
-    "GLOBAL_MANAGED_PROXY", "INTERNAL_HTTPS_LOAD_BALANCER", "PEER_MIGRATION", "PRIVATE", "PRIVATE_NAT",
-    "PRIVATE_SERVICE_CONNECT", "REGIONAL_MANAGED_PROXY",
+    "GLOBAL_MANAGED_PROXY",
+    "INTERNAL_HTTPS_LOAD_BALANCER",
+    "PEER_MIGRATION",
+    "PRIVATE",
+    "PRIVATE_NAT",
+    "PRIVATE_SERVICE_CONNECT",
+    "REGIONAL_MANAGED_PROXY",
 ];
 
 /// Purposes that are no place for machines; they take no access settings.
-const PROXY_ONLY: &[&str] = &["GLOBAL_MANAGED_PROXY", "INTERNAL_HTTPS_LOAD_BALANCER", "REGIONAL_MANAGED_PROXY"];
+const PROXY_ONLY: &[&str] =
+    &["GLOBAL_MANAGED_PROXY", "INTERNAL_HTTPS_LOAD_BALANCER", "REGIONAL_MANAGED_PROXY"];
 
 pub fn group() -> Group {
     Group::new("subnets", "List, describe, and delete, and update subnetworks.")
@@ -63,7 +69,7 @@ pub fn group() -> Group {
                 .flag(Flag::pairs("add-secondary-ranges", "Further ranges, by name."))
                 .flag(Flag::list("remove-secondary-ranges", "Names of further ranges to drop."))
                 .flag(Flag::choice("stack-type", &["IPV4_ONLY", "IPV4_IPV6", "IPV6_ONLY"], "Which address families the subnet has."))
-                .rule(Rule::AtLeastOne(vec![
+                .rule(Rule::AnyOf(vec![
                     "role", "purpose", "enable-private-ip-google-access", "enable-flow-logs", "add-secondary-ranges",
                     "remove-secondary-ranges", "stack-type",
                 ])),
@@ -99,7 +105,13 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     let mut body = Map::new();
     body.insert("name".into(), json!(link.name));
     body.insert("network".into(), json!(network.url(inv.api.base())));
-    let texts = [("range", "ipCidrRange"), ("description", "description"), ("purpose", "purpose"), ("role", "role"), ("stack-type", "stackType")];
+    let texts = [
+        ("range", "ipCidrRange"),
+        ("description", "description"),
+        ("purpose", "purpose"),
+        ("role", "role"),
+        ("stack-type", "stackType"),
+    ];
     for (flag, field) in texts {
         if let Some(value) = args.text(flag) {
             body.insert(field.into(), json!(value));
@@ -144,7 +156,8 @@ fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     if !removed.is_empty() || !added.is_empty() {
         let named = |range: &Value| range.get("rangeName").and_then(Value::as_str).map(str::to_owned);
         let kept = old.get("secondaryIpRanges").and_then(Value::as_array).into_iter().flatten();
-        let mut ranges: Vec<Value> = kept.filter(|range| named(range).is_none_or(|name| !removed.contains(&name))).cloned().collect();
+        let mut ranges: Vec<Value> =
+            kept.filter(|range| named(range).is_none_or(|name| !removed.contains(&name))).cloned().collect();
         ranges.extend(secondary(added).as_array().into_iter().flatten().cloned());
         body.insert("secondaryIpRanges".into(), Value::Array(ranges));
     }
@@ -160,7 +173,8 @@ fn expand(inv: &Invocation<'_>) -> Result<(), Failure> {
     let length = inv.args.int("prefix-length").unwrap_or_default();
     let old = verbs::read(inv, &link)?;
     let range = old.get("ipCidrRange").and_then(Value::as_str).unwrap_or_default();
-    let wider = widened(range, length).ok_or_else(|| Failure::new(format!("Cannot expand the range [{range}] to /{length}.")))?;
+    let wider = widened(range, length)
+        .ok_or_else(|| Failure::new(format!("Cannot expand the range [{range}] to /{length}.")))?;
     inv.confirm_or_abort(&format!("The IP range of subnetwork [{}] will be expanded from {range} to {wider}. This operation may take several minutes to complete and cannot be undone.", link.name))?;
     verbs::update(inv, Change::call(link, "expandIpCidrRange", json!({"ipCidrRange": wider})))
 }

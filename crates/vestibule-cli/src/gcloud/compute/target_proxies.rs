@@ -10,10 +10,16 @@ use crate::gcloud::error::Failure;
 use crate::gcloud::grammar::{Command, Flag, Group, Rule};
 use crate::gcloud::invocation::{Display, Invocation};
 
-pub const HTTP: Kind =
-    Kind { collection: "targetHttpProxies", scopes: Scopes::GlobalUnlessRegion, plural: "target http proxies" };
-pub const HTTPS: Kind =
-    Kind { collection: "targetHttpsProxies", scopes: Scopes::GlobalUnlessRegion, plural: "target https proxies" };
+pub const HTTP: Kind = Kind {
+    collection: "targetHttpProxies",
+    scopes: Scopes::GlobalUnlessRegion,
+    plural: "target http proxies",
+};
+pub const HTTPS: Kind = Kind {
+    collection: "targetHttpsProxies",
+    scopes: Scopes::GlobalUnlessRegion,
+    plural: "target https proxies",
+};
 
 const HTTP_TABLE: Display = Display::new("table(name,urlMap.basename())");
 const HTTPS_TABLE: Display = Display::new(
@@ -35,9 +41,14 @@ pub fn http_group() -> Group {
             Command::new("update", "Update a target HTTP proxy.", |inv| update(inv, &HTTP))
                 .arg(NAME, "The name of the proxy.")
                 .flags(shared_flags())
-                .rule(Rule::AtLeastOne(vec!["url-map", "http-keep-alive-timeout-sec"])),
+                .rule(Rule::AnyOf(vec!["url-map", "http-keep-alive-timeout-sec"])),
         );
-    common(group, |inv| verbs::delete(inv, &HTTP, NAME), |inv| verbs::describe(inv, &HTTP, NAME), |inv| verbs::list(inv, &HTTP, HTTP_TABLE))
+    common(
+        group,
+        |inv| verbs::delete(inv, &HTTP, NAME),
+        |inv| verbs::describe(inv, &HTTP, NAME),
+        |inv| verbs::list(inv, &HTTP, HTTP_TABLE),
+    )
 }
 
 pub fn https_group() -> Group {
@@ -54,17 +65,30 @@ pub fn https_group() -> Group {
                 .arg(NAME, "The name of the proxy.")
                 .flags(shared_flags())
                 .flags(certificate_flags())
-                .rule(Rule::AtLeastOne(vec!["ssl-certificates", "url-map", "http-keep-alive-timeout-sec"])),
+                .rule(Rule::AnyOf(vec!["ssl-certificates", "url-map", "http-keep-alive-timeout-sec"])),
         );
-    common(group, |inv| verbs::delete(inv, &HTTPS, NAME), |inv| verbs::describe(inv, &HTTPS, NAME), |inv| verbs::list(inv, &HTTPS, HTTPS_TABLE))
+    common(
+        group,
+        |inv| verbs::delete(inv, &HTTPS, NAME),
+        |inv| verbs::describe(inv, &HTTPS, NAME),
+        |inv| verbs::list(inv, &HTTPS, HTTPS_TABLE),
+    )
 }
 
 type Run = crate::gcloud::grammar::Handler;
 
 fn common(group: Group, delete: Run, describe: Run, list: Run) -> Group {
     group
-        .command(Command::new("delete", "Delete target proxies.", delete).args(NAME, "The names of the proxies.").flags(super::scope_flags()))
-        .command(Command::new("describe", "Describe a target proxy.", describe).arg(NAME, "The name of the proxy.").flags(super::scope_flags()))
+        .command(
+            Command::new("delete", "Delete target proxies.", delete)
+                .args(NAME, "The names of the proxies.")
+                .flags(super::scope_flags()),
+        )
+        .command(
+            Command::new("describe", "Describe a target proxy.", describe)
+                .arg(NAME, "The name of the proxy.")
+                .flags(super::scope_flags()),
+        )
         .command(Command::new("list", "List target proxies.", list).flags(super::list_scope_flags()))
 }
 
@@ -75,14 +99,18 @@ fn shared_flags() -> Vec<Flag> {
         Flag::text("url-map-region", "The URL map's region. Default: the proxy's."),
         Flag::switch("global-url-map", "The URL map is global."),
         Flag::text("description", "What the proxy is for."),
-        Flag::int("http-keep-alive-timeout-sec", "How long an idle client connection stays open, seconds. Default: 610."),
+        Flag::int(
+            "http-keep-alive-timeout-sec",
+            "How long an idle client connection stays open, seconds. Default: 610.",
+        ),
     ]);
     flags
 }
 
 fn certificate_flags() -> Vec<Flag> {
     vec![
-        Flag::list("ssl-certificates", "The certificates; the first is the default.").metavar("SSL_CERTIFICATE"),
+        Flag::list("ssl-certificates", "The certificates; the first is the default.")
+            .metavar("SSL_CERTIFICATE"),
         Flag::text("ssl-certificates-region", "The certificates' region. Default: the proxy's."),
         Flag::switch("global-ssl-certificates", "The certificates are global."),
     ]
@@ -143,8 +171,15 @@ fn update(inv: &Invocation<'_>, kind: &Kind) -> Result<(), Failure> {
     let old = verbs::read(inv, &link)?;
     let mut body = Map::new();
     if let Some(certificates) = certificates(inv, &link)? {
-        let held: Vec<&str> = old.get("sslCertificates").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        let same = held.len() == certificates.len() && held.iter().zip(&certificates).all(|(a, b)| is_same(inv, a, b));
+        let held: Vec<&str> = old
+            .get("sslCertificates")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let same = held.len() == certificates.len()
+            && held.iter().zip(&certificates).all(|(a, b)| is_same(inv, a, b));
         if !same {
             body.insert("sslCertificates".into(), json!(certificates));
         }

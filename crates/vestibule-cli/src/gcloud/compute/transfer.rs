@@ -6,13 +6,14 @@ use super::backend_services::BACKEND_SERVICES;
 use super::link::Kind;
 use super::url_maps::URL_MAPS;
 use super::verbs::{self, Change};
-use crate::gcloud::files::read_source;
 use crate::gcloud::error::Failure;
+use crate::gcloud::files::read_source;
 use crate::gcloud::format::yaml_document;
 use crate::gcloud::invocation::{Display, Invocation};
 
 /// Fields that the server alone fills.
-const OUTPUT_ONLY: &[&str] = &["creationTimestamp", "id", "kind", "region", "selfLink", "selfLinkWithId", "usedBy"];
+const OUTPUT_ONLY: &[&str] =
+    &["creationTimestamp", "id", "kind", "region", "selfLink", "selfLinkWithId", "usedBy"];
 
 /// How a kind is imported.
 pub struct Import {
@@ -31,7 +32,14 @@ pub const URL_MAP: Import = Import {
     noun: "URL map",
     title: "Url Map",
     lists: &["hostRules", "pathMatchers", "tests"],
-    values: &["description", "defaultCustomErrorResponsePolicy", "defaultRouteAction", "defaultService", "defaultUrlRedirect", "headerAction"],
+    values: &[
+        "description",
+        "defaultCustomErrorResponsePolicy",
+        "defaultRouteAction",
+        "defaultService",
+        "defaultUrlRedirect",
+        "headerAction",
+    ],
 };
 
 pub const BACKEND_SERVICE: Import = Import {
@@ -63,7 +71,9 @@ pub fn export(inv: &Invocation<'_>, kind: &Kind, positional: &str) -> Result<(),
 /// `import`: creates the resource, or replaces the one of that name.
 pub fn import(inv: &Invocation<'_>, import: &Import, positional: &str) -> Result<(), Failure> {
     let link = import.kind.resolve(inv, inv.args.name(positional))?;
-    let Value::Object(mut body) = read_source(inv)? else { return Err(Failure::new("a mapping was expected")) };
+    let Value::Object(mut body) = read_source(inv)? else {
+        return Err(Failure::new("a mapping was expected"));
+    };
     body.insert("name".into(), json!(link.name));
     let change = match verbs::fetch(inv, &link)? {
         Err(answer) if answer.status == 404 => {

@@ -6,12 +6,13 @@ use super::backend_services::BACKEND_SERVICES;
 use super::link::{Kind, Link, Scope, Scopes};
 use super::verbs::{self, Change};
 use super::{path_matchers, transfer};
-use crate::gcloud::files;
 use crate::gcloud::error::Failure;
+use crate::gcloud::files;
 use crate::gcloud::grammar::{Command, Flag, Group, Rule};
 use crate::gcloud::invocation::{Display, Invocation};
 
-pub const URL_MAPS: Kind = Kind { collection: "urlMaps", scopes: Scopes::GlobalUnlessRegion, plural: "url maps" };
+pub const URL_MAPS: Kind =
+    Kind { collection: "urlMaps", scopes: Scopes::GlobalUnlessRegion, plural: "url maps" };
 
 const TABLE: Display = Display::new("table(name,defaultService.type_suffix():label=DEFAULT_SERVICE)");
 
@@ -27,7 +28,7 @@ pub fn group() -> Group {
                 .flags(super::scope_flags())
                 .flag(Flag::text("default-service", "The backend service for requests that nothing else takes."))
                 .flag(Flag::text("description", "What the URL map is for."))
-                .rule(Rule::ExactlyOne(vec![vec!["default-backend-bucket"], vec!["default-service"]]))
+                .rule(Rule::OneOf(vec![vec!["default-backend-bucket"], vec!["default-service"]]))
                 .examples(&["gcloud compute url-maps create my-internal-url-map --default-service=my-internal-backend --region=us-central1"]),
         )
         .command(path_matchers::add_path_matcher_command())
@@ -40,7 +41,7 @@ pub fn group() -> Group {
                 .flags(super::scope_flags())
                 .flag(Flag::text("default-service", "The new default service."))
                 .flag(Flag::text("path-matcher-name", "Changes this path matcher's default instead of the map's."))
-                .rule(Rule::ExactlyOne(vec![vec!["default-backend-bucket"], vec!["default-service"]])),
+                .rule(Rule::OneOf(vec![vec!["default-backend-bucket"], vec!["default-service"]])),
         )
         .command(
             Command::new("invalidate-cdn-cache", "Invalidate specified objects for a URL map in CDN caches.", invalidate)
@@ -113,11 +114,15 @@ fn set_default_service(inv: &Invocation<'_>) -> Result<(), Failure> {
         None => &mut map,
         Some(name) => {
             let named = |matcher: &&mut Value| matcher.get("name").and_then(Value::as_str) == Some(name);
-            let found = map.get_mut("pathMatchers").and_then(Value::as_array_mut).and_then(|all| all.iter_mut().find(named));
+            let found = map
+                .get_mut("pathMatchers")
+                .and_then(Value::as_array_mut)
+                .and_then(|all| all.iter_mut().find(named));
             found.ok_or_else(|| Failure::new(format!("No path matcher with the name [{name}] was found.")))?
         }
     };
-    let unchanged = place.get("defaultService").and_then(Value::as_str).is_some_and(|old| is_same(inv, old, &service));
+    let unchanged =
+        place.get("defaultService").and_then(Value::as_str).is_some_and(|old| is_same(inv, old, &service));
     if unchanged {
         inv.status(&format!("No change requested; skipping update for [{}].", link.name));
         return inv.show_made(&[old], Display::NOTHING);
@@ -128,14 +133,20 @@ fn set_default_service(inv: &Invocation<'_>) -> Result<(), Failure> {
 
 fn invalidate(inv: &Invocation<'_>) -> Result<(), Failure> {
     if inv.args.has("region") {
-        return Err(Failure::new("Invalid flag [--region]: Regional URL maps do not support Cloud CDN caching."));
+        return Err(Failure::new(
+            "Invalid flag [--region]: Regional URL maps do not support Cloud CDN caching.",
+        ));
     }
     let link = URL_MAPS.resolve(inv, inv.args.name(NAME))?;
     let mut body = json!({"path": inv.args.text("path")});
     if let Some(host) = inv.args.text("host") {
         body["host"] = json!(host);
     }
-    let made = verbs::carry_out(inv, "Completed invalidation for", vec![Change::call(link, "invalidateCache", body)])?;
+    let made = verbs::carry_out(
+        inv,
+        "Completed invalidation for",
+        vec![Change::call(link, "invalidateCache", body)],
+    )?;
     inv.show_made(&made, Display::NOTHING)
 }
 

@@ -60,7 +60,11 @@ pub fn carry_out(inv: &Invocation<'_>, verb: &str, changes: Vec<Change>) -> Resu
 }
 
 /// As [`carry_out`], without a word when `verb` is `None`.
-pub fn carry_out_quietly(inv: &Invocation<'_>, verb: Option<&str>, changes: Vec<Change>) -> Result<Vec<Value>, Failure> {
+pub fn carry_out_quietly(
+    inv: &Invocation<'_>,
+    verb: Option<&str>,
+    changes: Vec<Change>,
+) -> Result<Vec<Value>, Failure> {
     let mut accepted = Vec::new();
     let mut errors = Vec::new();
     for change in changes {
@@ -169,7 +173,12 @@ pub fn collect(inv: &Invocation<'_>, kind: &Kind) -> Result<Vec<Value>, Failure>
         pages(inv, &format!("{base}/global/{collection}"), "", &mut found)?;
     } else if let Some(regions) = inv.args.list("regions").filter(|regions| !regions.is_empty()) {
         for region in regions {
-            pages(inv, &format!("{base}/regions/{}/{collection}", super::link::basename(region)), "", &mut found)?;
+            pages(
+                inv,
+                &format!("{base}/regions/{}/{collection}", super::link::basename(region)),
+                "",
+                &mut found,
+            )?;
         }
     } else if inv.args.on("global") {
         pages(inv, &format!("{base}/global/{collection}"), "", &mut found)?;
@@ -193,7 +202,9 @@ pub fn pages(inv: &Invocation<'_>, path: &str, query: &str, found: &mut Vec<Valu
             Some(Value::Object(scopes)) => {
                 let mut names: Vec<&String> = scopes.keys().collect();
                 names.sort();
-                for list in names.iter().filter_map(|name| scopes[*name].as_object()).flat_map(|scope| scope.values()) {
+                for list in
+                    names.iter().filter_map(|name| scopes[*name].as_object()).flat_map(|scope| scope.values())
+                {
                     found.extend(list.as_array().into_iter().flatten().cloned());
                 }
             }
@@ -210,7 +221,14 @@ pub fn pages(inv: &Invocation<'_>, path: &str, query: &str, found: &mut Vec<Valu
 const BYTES: &[&str] = &["fingerprint", "labelFingerprint"];
 
 /// Fields that are fractions in the API's schema, also when they are whole.
-const FRACTIONS: &[&str] = &["capacityScaler", "failoverRatio", "maxRatePerEndpoint", "maxRatePerInstance", "maxUtilization", "sampleRate"];
+const FRACTIONS: &[&str] = &[
+    "capacityScaler",
+    "failoverRatio",
+    "maxRatePerEndpoint",
+    "maxRatePerInstance",
+    "maxUtilization",
+    "sampleRate",
+];
 
 /// Gives values the form that Google's clients give them.
 pub fn tidy(value: &mut Value) {
@@ -221,7 +239,9 @@ pub fn tidy(value: &mut Value) {
             map.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
             for (key, value) in map.iter_mut() {
                 match value {
-                    Value::String(text) if BYTES.contains(&key.as_str()) => *text = text.replace('+', "-").replace('/', "_"),
+                    Value::String(text) if BYTES.contains(&key.as_str()) => {
+                        *text = text.replace('+', "-").replace('/', "_")
+                    }
                     Value::Number(number) if FRACTIONS.contains(&key.as_str()) => {
                         if let Some(fraction) = number.as_f64().and_then(Number::from_f64) {
                             *number = fraction;

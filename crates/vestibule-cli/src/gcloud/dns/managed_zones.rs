@@ -40,7 +40,8 @@ fn settings() -> Vec<Flag> {
         Flag::list("networks", "VPC networks that see a private zone.").metavar("NETWORK"),
         Flag::pairs("labels", "Labels."),
         Flag::list("forwarding-targets", "Name servers that answer for the zone.").metavar("IP_ADDRESS"),
-        Flag::list("private-forwarding-targets", "The same, always reached through the VPC network.").metavar("IP_ADDRESS"),
+        Flag::list("private-forwarding-targets", "The same, always reached through the VPC network.")
+            .metavar("IP_ADDRESS"),
         Flag::text("target-network", "The network whose zones answer (DNS peering)."),
         Flag::text("target-project", "The project of that network."),
         Flag::toggle("log-dns-queries", "Logs queries for the zone."),
@@ -55,7 +56,9 @@ fn apply(inv: &Invocation<'_>, body: &mut Map<String, Value>) -> Result<(), Fail
         body.insert("description".into(), json!(description));
     }
     if let Some(networks) = args.list("networks") {
-        let urls = networks.iter().map(|network| Ok(json!({"networkUrl": networks_kind().resolve(inv, network)?.url(base)})));
+        let urls = networks
+            .iter()
+            .map(|network| Ok(json!({"networkUrl": networks_kind().resolve(inv, network)?.url(base)})));
         let urls: Vec<Value> = urls.collect::<Result<_, Failure>>()?;
         body.insert("privateVisibilityConfig".into(), json!({"networks": urls}));
     }
@@ -63,7 +66,8 @@ fn apply(inv: &Invocation<'_>, body: &mut Map<String, Value>) -> Result<(), Fail
         let labels: Map<String, Value> = labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         body.insert("labels".into(), Value::Object(labels));
     }
-    let plain = args.list("forwarding-targets").unwrap_or_default().iter().map(|ip| json!({"ipv4Address": ip}));
+    let plain =
+        args.list("forwarding-targets").unwrap_or_default().iter().map(|ip| json!({"ipv4Address": ip}));
     let private = args.list("private-forwarding-targets").unwrap_or_default().iter();
     let private = private.map(|ip| json!({"ipv4Address": ip, "forwardingPath": "private"}));
     let targets: Vec<Value> = plain.chain(private).collect();
@@ -140,7 +144,10 @@ fn wait(inv: &Invocation<'_>, zone: &str, operation: &Value) -> Result<(), Failu
             return Ok(());
         }
         if start.elapsed() > LIMIT {
-            return Err(Failure::new(format!("The update did not finish within {} minutes.", LIMIT.as_secs() / 60)));
+            return Err(Failure::new(format!(
+                "The update did not finish within {} minutes.",
+                LIMIT.as_secs() / 60
+            )));
         }
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -31,7 +31,7 @@ pub fn group() -> Group {
                 .flags([zone_flag(), type_flag()])
                 .flag(Flag::int("ttl", "The time to live, seconds."))
                 .flag(Flag::list("rrdatas", "The data of the records.").metavar("RRDATA"))
-                .rule(Rule::ExactlyOne(vec![vec!["rrdatas"]]))
+                .rule(Rule::OneOf(vec![vec!["rrdatas"]]))
                 .examples(&["gcloud dns record-sets create api.internal.example.com. --zone=internal-zone --type=A --ttl=300 --rrdatas=10.0.0.100"]),
         )
         .command(
@@ -40,7 +40,7 @@ pub fn group() -> Group {
                 .flags([zone_flag(), type_flag()])
                 .flag(Flag::int("ttl", "The time to live, seconds."))
                 .flag(Flag::list("rrdatas", "The data of the records.").metavar("RRDATA"))
-                .rule(Rule::AtLeastOne(vec!["ttl", "rrdatas"])),
+                .rule(Rule::AnyOf(vec!["ttl", "rrdatas"])),
         )
         .command(Command::new("delete", "Delete a record-set from a managed-zone.", delete).arg("DNS_NAME", name).flags([zone_flag(), type_flag()]))
         .command(

@@ -19,7 +19,10 @@ pub const CHANGE_TABLE: Display = Display::new("table(id,startTime,status)");
 
 pub fn group() -> Group {
     Group::new("transaction", "Make scriptable and transactional changes to your record-sets.")
-        .flag(Flag::text("transaction-file", "The file that collects the changes. Default: transaction.yaml."))
+        .flag(Flag::text(
+            "transaction-file",
+            "The file that collects the changes. Default: transaction.yaml.",
+        ))
         .command(Command::new("start", "Start a transaction.", start).flag(zone_flag()))
         .command(record_command("add", "Append a record-set addition to a transaction.", add))
         .command(record_command("remove", "Append a record-set deletion to a transaction.", remove))
@@ -28,7 +31,11 @@ pub fn group() -> Group {
         .command(Command::new("abort", "Abort transaction.", abort).flag(zone_flag()))
 }
 
-fn record_command(name: &'static str, summary: &'static str, run: crate::gcloud::grammar::Handler) -> Command {
+fn record_command(
+    name: &'static str,
+    summary: &'static str,
+    run: crate::gcloud::grammar::Handler,
+) -> Command {
     Command::new(name, summary, run)
         .args("RRDATAS", "The data of the records.")
         .flag(zone_flag())
@@ -45,7 +52,8 @@ fn file(inv: &Invocation<'_>) -> (String, PathBuf) {
 
 fn load(inv: &Invocation<'_>) -> Result<Value, Failure> {
     let (name, path) = file(inv);
-    let text = std::fs::read_to_string(path).map_err(|_| Failure::new(format!("Transaction not found at [{name}]")))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|_| Failure::new(format!("Transaction not found at [{name}]")))?;
     parse_yaml(&name, &text)
 }
 
@@ -60,7 +68,8 @@ fn start(inv: &Invocation<'_>) -> Result<(), Failure> {
     if path.exists() {
         return Err(Failure::new(format!("Transaction already exists at [{name}]")));
     }
-    let zone = inv.api.get(&format!("{}?alt=json", zone_path(inv, inv.args.text("zone").unwrap_or_default())))?;
+    let zone =
+        inv.api.get(&format!("{}?alt=json", zone_path(inv, inv.args.text("zone").unwrap_or_default())))?;
     if !zone.is_success() {
         return Err(Failure::http(&zone));
     }
@@ -89,7 +98,13 @@ pub fn plain(record: &Value) -> Value {
 /// An SOA record with its serial number (the third word) one higher.
 fn next_serial(soa: &Value) -> Value {
     let mut next = soa.clone();
-    let words: Vec<String> = soa.pointer("/rrdatas/0").and_then(Value::as_str).unwrap_or_default().split(' ').map(str::to_owned).collect();
+    let words: Vec<String> = soa
+        .pointer("/rrdatas/0")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .split(' ')
+        .map(str::to_owned)
+        .collect();
     let bumped = words.iter().enumerate().map(|(index, word)| match (index, word.parse::<u32>()) {
         (2, Ok(serial)) => serial.wrapping_add(1).to_string(),
         _ => word.clone(),
@@ -149,7 +164,9 @@ fn execute(inv: &Invocation<'_>) -> Result<(), Failure> {
         return Err(Failure::http(&answer));
     }
     let removed = std::fs::remove_file(path);
-    removed.map_err(|error| Failure::new(format!("The change was made, but [{name}] could not be removed: {error}")))?;
+    removed.map_err(|error| {
+        Failure::new(format!("The change was made, but [{name}] could not be removed: {error}"))
+    })?;
     inv.status(&format!("Executed transaction [{name}] for managed-zone [{zone}]."));
     report(inv, &changes, &answer.body)
 }
@@ -164,7 +181,8 @@ pub fn report(inv: &Invocation<'_>, changes: &str, change: &Value) -> Result<(),
 fn abort(inv: &Invocation<'_>) -> Result<(), Failure> {
     load(inv)?;
     let (name, path) = file(inv);
-    std::fs::remove_file(path).map_err(|error| Failure::new(format!("[{name}] could not be removed: {error}")))?;
+    std::fs::remove_file(path)
+        .map_err(|error| Failure::new(format!("[{name}] could not be removed: {error}")))?;
     inv.status(&format!("Aborted transaction [{name}]."));
     Ok(())
 }

@@ -36,7 +36,8 @@ fn export(inv: &Invocation<'_>) -> Result<(), Failure> {
         true => zone_file::write(&records),
         false => records.iter().map(|record| format!("---\n{}", yaml_document(record))).collect(),
     };
-    std::fs::write(inv.environment.path(file), text).map_err(|error| Failure::new(format!("Unable to write file [{file}]: {error}")))?;
+    std::fs::write(inv.environment.path(file), text)
+        .map_err(|error| Failure::new(format!("Unable to write file [{file}]: {error}")))?;
     inv.status(&format!("Exported record-sets to [{file}]."));
     Ok(())
 }
@@ -50,7 +51,11 @@ fn import(inv: &Invocation<'_>) -> Result<(), Failure> {
     }
     let origin = zone.body.get("dnsName").and_then(Value::as_str).unwrap_or_default();
     let text = read_file(inv, file)?;
-    let wrong = |why: String| Failure::new(format!("Unable to read record-sets from specified records-file [{file}] because [{why}]"));
+    let wrong = |why: String| {
+        Failure::new(format!(
+            "Unable to read record-sets from specified records-file [{file}] because [{why}]"
+        ))
+    };
     let records = match inv.args.on("zone-file-format") {
         true => zone_file::read(&text, origin).map_err(wrong)?,
         false => documents(&text).map_err(wrong)?,
@@ -73,26 +78,38 @@ fn import(inv: &Invocation<'_>) -> Result<(), Failure> {
 
 /// All documents of a YAML file, each a record.
 fn documents(text: &str) -> Result<Vec<Value>, String> {
-    let one = |document: serde_yaml_ng::Deserializer<'_>| Value::deserialize(document).map_err(|error| error.to_string());
-    serde_yaml_ng::Deserializer::from_str(text).map(|document| one(document).map(|record| plain(&record))).collect()
+    let one = |document: serde_yaml_ng::Deserializer<'_>| {
+        Value::deserialize(document).map_err(|error| error.to_string())
+    };
+    serde_yaml_ng::Deserializer::from_str(text)
+        .map(|document| one(document).map(|record| plain(&record)))
+        .collect()
 }
 
 /// The change that brings the file's records into the zone.
 fn difference(inv: &Invocation<'_>, origin: &str, records: &[Value], held: &[Value]) -> Value {
-    let text = |record: &Value, field: &str| record.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |record: &Value, field: &str| {
+        record.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
     let own = |record: &Value| match (text(record, "type").as_str(), text(record, "name") == origin) {
         ("SOA", true) => true,
         ("NS", true) => !inv.args.on("replace-origin-ns"),
         _ => false,
     };
-    let same = |a: &Value, b: &Value| text(a, "name") == text(b, "name") && text(a, "type") == text(b, "type");
+    let same =
+        |a: &Value, b: &Value| text(a, "name") == text(b, "name") && text(a, "type") == text(b, "type");
     let wanted: Vec<&Value> = records.iter().filter(|record| !own(record)).collect();
     let replaced = |record: &Value| {
         let is_origin_ns = text(record, "type") == "NS" && text(record, "name") == origin;
         inv.args.on("delete-all-existing") || (is_origin_ns && wanted.iter().any(|w| same(w, record)))
     };
-    let deletions: Vec<Value> = held.iter().map(plain).filter(|record| !own(record) && replaced(record) && !wanted.contains(&record)).collect();
-    let stays = |record: &Value| held.iter().any(|h| same(h, record)) && !deletions.iter().any(|d| same(d, record));
+    let deletions: Vec<Value> = held
+        .iter()
+        .map(plain)
+        .filter(|record| !own(record) && replaced(record) && !wanted.contains(&record))
+        .collect();
+    let stays =
+        |record: &Value| held.iter().any(|h| same(h, record)) && !deletions.iter().any(|d| same(d, record));
     let additions: Vec<&Value> = wanted.iter().copied().filter(|record| !stays(record)).collect();
     json!({"additions": additions, "deletions": deletions})
 }

@@ -10,7 +10,9 @@ pub fn write(records: &[Value]) -> String {
     for record in records {
         let text = |field: &str| record.get(field).and_then(Value::as_str).unwrap_or_default();
         let ttl = record.get("ttl").and_then(Value::as_i64).unwrap_or(0);
-        for data in record.get("rrdatas").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for data in
+            record.get("rrdatas").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             out += &format!("{} {ttl} IN {} {data}\n", text("name"), text("type"));
         }
     }
@@ -23,9 +25,7 @@ pub fn read(text: &str, origin: &str) -> Result<Vec<Value>, String> {
     for (number, line) in logical_lines(text) {
         reader.line(&line).map_err(|why| format!("line {number}: {why}"))?;
     }
-    let record = |((name, kind), (ttl, data)): ((String, String), (i64, Vec<String>))| {
-        json!({"kind": "dns#resourceRecordSet", "name": name, "type": kind, "ttl": ttl, "rrdatas": data})
-    };
+    let record = |((name, kind), (ttl, data)): ((String, String), (i64, Vec<String>))| json!({"kind": "dns#resourceRecordSet", "name": name, "type": kind, "ttl": ttl, "rrdatas": data});
     Ok(reader.sets.into_iter().map(record).collect())
 }
 
@@ -128,7 +128,10 @@ impl Reader {
             "SOA" => &[0, 1],
             _ => &[],
         };
-        let full = words.iter().enumerate().map(|(i, word)| if names.contains(&i) { self.full(word) } else { (*word).to_owned() });
+        let full = words
+            .iter()
+            .enumerate()
+            .map(|(i, word)| if names.contains(&i) { self.full(word) } else { (*word).to_owned() });
         full.collect::<Vec<_>>().join(" ")
     }
 }

@@ -29,8 +29,20 @@ pub struct Column {
 }
 
 /// gcloud's formats that Vestibule prints.
-const NAMES: &[&str] =
-    &["csv", "default", "disable", "flattened", "get", "json", "list", "none", "table", "text", "value", "yaml"];
+const NAMES: &[&str] = &[
+    "csv",
+    "default",
+    "disable",
+    "flattened",
+    "get",
+    "json",
+    "list",
+    "none",
+    "table",
+    "text",
+    "value",
+    "yaml",
+];
 
 impl Format {
     pub fn parse(text: &str) -> Result<Format, ExpressionError> {
@@ -146,7 +158,10 @@ pub fn column(lexer: &mut Lexer<'_>) -> Result<Column, ExpressionError> {
             ("reverse", _) => column.reverse = true,
             ("optional", _) => column.optional = true,
             // Widths, wrapping and the like do not change what is printed off a terminal.
-            ("alias" | "width" | "wrap" | "subformat" | "hidden" | "min" | "max" | "no-hidden" | "no-wrap", _) => {}
+            (
+                "alias" | "width" | "wrap" | "subformat" | "hidden" | "min" | "max" | "no-hidden" | "no-wrap",
+                _,
+            ) => {}
             _ => return Err(lexer.error(&format!("Unknown key attribute [{name}]"))),
         }
         lexer.skip_blanks();

@@ -253,7 +253,8 @@ impl Operand {
     fn new(text: String, operator: Operator) -> Result<Operand, ExpressionError> {
         let pattern = match operator {
             Operator::Matches | Operator::NotMatches => {
-                let wrong = |_| ExpressionError(format!("Filter expression RE pattern [{text}] does not compile."));
+                let wrong =
+                    |_| ExpressionError(format!("Filter expression RE pattern [{text}] does not compile."));
                 Some(Regex::new(&text).map_err(wrong)?)
             }
             // Words: the meaning of `:` and `=` that is to come.
@@ -298,12 +299,20 @@ impl Term {
             verdict.seen.push(self.name.clone());
         }
         match self.operator {
-            Operator::NotEqual => !self.operands.iter().any(|operand| self.equal(found.as_ref(), operand, &mut Verdict::default())),
+            Operator::NotEqual => !self
+                .operands
+                .iter()
+                .any(|operand| self.equal(found.as_ref(), operand, &mut Verdict::default())),
             Operator::NotMatches => !self.regex(found.as_ref()),
             Operator::Matches => self.regex(found.as_ref()),
-            Operator::Equal => self.operands.iter().any(|operand| self.equal(found.as_ref(), operand, verdict)),
+            Operator::Equal => {
+                self.operands.iter().any(|operand| self.equal(found.as_ref(), operand, verdict))
+            }
             Operator::Has => self.operands.iter().any(|operand| self.has(found.as_ref(), operand, verdict)),
-            order => self.operands.iter().any(|operand| found.as_ref().is_some_and(|v| ordered(v, &operand.text, order))),
+            order => self
+                .operands
+                .iter()
+                .any(|operand| found.as_ref().is_some_and(|v| ordered(v, &operand.text, order))),
         }
     }
 
@@ -321,7 +330,9 @@ impl Term {
         };
         let now = match found {
             None | Some(Value::Null) => wanted.is_empty(),
-            Some(Value::Object(map)) => map.keys().any(|k| same(k)) || any_leaf(&Value::Object(map.clone()), &mut |leaf| same(leaf)),
+            Some(Value::Object(map)) => {
+                map.keys().any(|k| same(k)) || any_leaf(&Value::Object(map.clone()), &mut |leaf| same(leaf))
+            }
             Some(value) => any_leaf(value, &mut |leaf| same(leaf)),
         };
         self.compare_with_words("=", now, found, operand, verdict);
@@ -349,7 +360,14 @@ impl Term {
     }
 
     /// Notes a warning where words would answer differently.
-    fn compare_with_words(&self, operator: &str, now: bool, found: Option<&Value>, operand: &Operand, verdict: &mut Verdict) {
+    fn compare_with_words(
+        &self,
+        operator: &str,
+        now: bool,
+        found: Option<&Value>,
+        operand: &Operand,
+        verdict: &mut Verdict,
+    ) {
         let (Some(value), Some(words)) = (found.filter(|v| !v.is_null()), &operand.pattern) else { return };
         let in_keys = matches!(value, Value::Object(map) if map.keys().any(|key| words.is_match(key)));
         let scalar = matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_));
@@ -357,7 +375,8 @@ impl Term {
         if !scalar || now == soon || (operator == "=" && operand.text.parse::<f64>().is_ok()) {
             return;
         }
-        let (currently, will) = if now { ("matches", "will not match") } else { ("does not match", "will match") };
+        let (currently, will) =
+            if now { ("matches", "will not match") } else { ("does not match", "will match") };
         let warning = format!(
             "--filter : operator evaluation is changing for consistency across Google APIs.  {}{operator}{} currently {currently} but {will} in \
              the near future.  Run `gcloud topic filters` for details.",

@@ -15,6 +15,9 @@ mod text;
 mod transform;
 mod yaml;
 
+#[cfg(test)]
+mod properties_test;
+
 pub use expression::Format;
 pub use filter::{Filter, Verdict};
 pub use render::{Names, render};

@@ -69,7 +69,9 @@ impl Names {
 /// Numbers by size, everything else by its text; nothing comes first.
 fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
     match (a, b) {
-        (Some(Value::Number(a)), Some(Value::Number(b))) => a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal),
+        (Some(Value::Number(a)), Some(Value::Number(b))) => {
+            a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal)
+        }
         (Some(a), Some(b)) => python::text(a).cmp(&python::text(b)),
         (a, b) => a.is_some().cmp(&b.is_some()),
     }
@@ -87,12 +89,13 @@ pub fn render(format: &Format, resources: &[Value], single: bool, names: &Names)
         resources.iter().map(|r| format.columns.iter().map(|c| names.find(r, c)).collect()).collect()
     };
     match format.name.as_str() {
-        "none" | "disable" => {
-            String::new()
-        }
+        "none" | "disable" => String::new(),
         "table" => {
-            let cell = |value: Option<Value>| value.filter(|v| !v.is_null()).map_or(String::new(), |v| python::text(&v));
-            let rows: Vec<Vec<String>> = found().into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
+            let cell = |value: Option<Value>| {
+                value.filter(|v| !v.is_null()).map_or(String::new(), |v| python::text(&v))
+            };
+            let rows: Vec<Vec<String>> =
+                found().into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
             table::table(format, &format.columns, &rows)
         }
         "value" | "get" => text::value(format, &found()),

@@ -4,8 +4,9 @@ use super::expression::{Column, Format};
 
 /// A table of cells: plain, or in a box.
 pub fn table(format: &Format, columns: &[Column], rows: &[Vec<String>]) -> String {
-    let keep: Vec<usize> =
-        (0..columns.len()).filter(|&i| !columns[i].optional || rows.iter().any(|row| !row[i].is_empty())).collect();
+    let keep: Vec<usize> = (0..columns.len())
+        .filter(|&i| !columns[i].optional || rows.iter().any(|row| !row[i].is_empty()))
+        .collect();
     let headings: Vec<String> = keep.iter().map(|&i| columns[i].heading()).collect();
     let show_heading = !format.off("heading") && headings.iter().any(|h| !h.is_empty());
     let widths: Vec<usize> = keep
@@ -17,7 +18,8 @@ pub fn table(format: &Format, columns: &[Column], rows: &[Vec<String>]) -> Strin
         })
         .collect();
     let right: Vec<bool> = keep.iter().map(|&i| columns[i].right).collect();
-    let cells: Vec<Vec<&str>> = rows.iter().map(|row| keep.iter().map(|&i| row[i].as_str()).collect()).collect();
+    let cells: Vec<Vec<&str>> =
+        rows.iter().map(|row| keep.iter().map(|&i| row[i].as_str()).collect()).collect();
     let layout = Layout { widths, right, title: format.attributes.get("title").map(String::as_str) };
     let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
     let headings = show_heading.then_some(headings);
@@ -68,7 +70,8 @@ impl Layout<'_> {
             None => out += &rule("┌", "┬", "┐"),
         }
         if let Some(headings) = headings {
-            let cells: Vec<String> = headings.iter().zip(&self.widths).map(|(h, w)| format!(" {} ", centred(h, *w))).collect();
+            let cells: Vec<String> =
+                headings.iter().zip(&self.widths).map(|(h, w)| format!(" {} ", centred(h, *w))).collect();
             out += &format!("│{}│\n", cells.join("│"));
             out += &rule("├", "┼", "┤");
         }
@@ -76,7 +79,8 @@ impl Layout<'_> {
             if index > 0 && between_all {
                 out += &rule("├", "┼", "┤");
             }
-            let cells: Vec<String> = row.iter().enumerate().map(|(i, cell)| format!(" {} ", self.aligned(i, cell))).collect();
+            let cells: Vec<String> =
+                row.iter().enumerate().map(|(i, cell)| format!(" {} ", self.aligned(i, cell))).collect();
             out += &format!("│{}│\n", cells.join("│"));
         }
         out + &rule("└", "┴", "┘")

@@ -92,7 +92,9 @@ fn leaves(value: &Value, name: String, into: &mut Vec<(String, String)>) {
             items.iter().enumerate().for_each(|(i, item)| leaves(item, format!("{name}[{i}]"), into));
         }
         Value::Null => {}
-        Value::String(text) if text.contains('\n') => into.push((name, Value::String(text.clone()).to_string())),
+        Value::String(text) if text.contains('\n') => {
+            into.push((name, Value::String(text.clone()).to_string()))
+        }
         other => into.push((name, python::text(other))),
     }
 }
@@ -104,11 +106,14 @@ pub fn json(value: &Value, level: usize) -> String {
         Value::Object(map) if !map.is_empty() => {
             let mut keys: Vec<&String> = map.keys().collect();
             keys.sort();
-            let entry = |key: &&String| format!("{inner}{}: {}", Value::from(key.as_str()), json(&map[*key], level + 1));
+            let entry = |key: &&String| {
+                format!("{inner}{}: {}", Value::from(key.as_str()), json(&map[*key], level + 1))
+            };
             format!("{{\n{}\n{outer}}}", keys.iter().map(entry).collect::<Vec<_>>().join(",\n"))
         }
         Value::Array(items) if !items.is_empty() => {
-            let entries: Vec<String> = items.iter().map(|item| format!("{inner}{}", json(item, level + 1))).collect();
+            let entries: Vec<String> =
+                items.iter().map(|item| format!("{inner}{}", json(item, level + 1))).collect();
             format!("[\n{}\n{outer}]", entries.join(",\n"))
         }
         Value::Object(_) => "{}".into(),

@@ -22,9 +22,40 @@ pub struct Transform {
 }
 
 const NAMES: &[&str] = &[
-    "always", "basename", "color", "count", "date", "decode", "duration", "encode", "extract", "filter", "firstof",
-    "flatten", "format", "if", "iso", "join", "len", "list", "lower", "map", "notnull", "regex", "scope", "segment",
-    "size", "slice", "sort", "split", "sub", "synthesize", "type_suffix", "upper", "uri", "yesno",
+    "always",
+    "basename",
+    "color",
+    "count",
+    "date",
+    "decode",
+    "duration",
+    "encode",
+    "extract",
+    "filter",
+    "firstof",
+    "flatten",
+    "format",
+    "if",
+    "iso",
+    "join",
+    "len",
+    "list",
+    "lower",
+    "map",
+    "notnull",
+    "regex",
+    "scope",
+    "segment",
+    "size",
+    "slice",
+    "sort",
+    "split",
+    "sub",
+    "synthesize",
+    "type_suffix",
+    "upper",
+    "uri",
+    "yesno",
 ];
 
 pub fn is_transform(name: &str) -> bool {
@@ -41,9 +72,12 @@ pub fn apply(chain: &[Transform], found: Option<Value>, resource: &Value) -> Opt
             continue;
         }
         value = match (mapped, value) {
-            (true, Some(Value::Array(items))) => {
-                Some(items.into_iter().map(|item| transform.run(Some(item), resource).unwrap_or(Value::Null)).collect())
-            }
+            (true, Some(Value::Array(items))) => Some(
+                items
+                    .into_iter()
+                    .map(|item| transform.run(Some(item), resource).unwrap_or(Value::Null))
+                    .collect(),
+            ),
             (_, value) => transform.run(value, resource),
         };
         mapped = false;
@@ -134,7 +168,8 @@ impl Transform {
         let found: Vec<String> = if keys.is_empty() {
             vec![text(base)]
         } else {
-            let steps = |name: &String| name.split('.').map(|part| Step::Name(part.to_owned())).collect::<Vec<_>>();
+            let steps =
+                |name: &String| name.split('.').map(|part| Step::Name(part.to_owned())).collect::<Vec<_>>();
             keys.iter().map(|name| text(&lookup(base, &steps(name)).unwrap_or(Value::Null))).collect()
         };
         let mut out = pattern.clone();
@@ -168,7 +203,9 @@ impl Transform {
         let separator = self.named.get("separator").map_or(",", String::as_str);
         match (value, self.named.get("show").map(String::as_str)) {
             (Value::Object(map), Some("keys")) => map.keys().cloned().collect::<Vec<_>>().join(separator),
-            (Value::Object(map), Some("values")) => map.values().map(text).collect::<Vec<_>>().join(separator),
+            (Value::Object(map), Some("values")) => {
+                map.values().map(text).collect::<Vec<_>>().join(separator)
+            }
             _ => elements(value).join(separator),
         }
     }
@@ -194,7 +231,9 @@ impl Transform {
     fn flatten(&self, value: &Value) -> String {
         let separator = self.named.get("separator").map_or(",", String::as_str);
         match value {
-            Value::Array(items) => items.iter().map(|item| elements(item).join(separator)).collect::<Vec<_>>().join(separator),
+            Value::Array(items) => {
+                items.iter().map(|item| elements(item).join(separator)).collect::<Vec<_>>().join(separator)
+            }
             other => self.list(other),
         }
     }
@@ -229,7 +268,10 @@ impl Transform {
     fn regex(&self, value: &Value) -> Option<Value> {
         let pattern = regex::Regex::new(self.arg(0, "expression")?).ok()?;
         if pattern.is_match(&text(value)) {
-            return self.arg(1, "does_match").map(|m| Value::String(m.to_owned())).or_else(|| Some(value.clone()));
+            return self
+                .arg(1, "does_match")
+                .map(|m| Value::String(m.to_owned()))
+                .or_else(|| Some(value.clone()));
         }
         self.arg(2, "nomatch").map(|text| Value::String(text.to_owned()))
     }
@@ -245,7 +287,11 @@ impl Transform {
             amount /= 1024.0;
             unit = larger;
         }
-        Some(Value::String(if unit == "bytes" { format!("{bytes} bytes") } else { format!("{amount:.1} {unit}") }))
+        Some(Value::String(if unit == "bytes" {
+            format!("{bytes} bytes")
+        } else {
+            format!("{amount:.1} {unit}")
+        }))
     }
 
     fn encode(&self, value: &str) -> Option<Value> {
@@ -282,7 +328,8 @@ impl Transform {
     fn duration(&self, value: &str) -> Option<Value> {
         let then = moment(value)?;
         let ago = Timestamp::now().since(then.timestamp()).ok()?;
-        let ago = ago.round(jiff::SpanRound::new().largest(jiff::Unit::Hour).smallest(jiff::Unit::Second)).ok()?;
+        let ago =
+            ago.round(jiff::SpanRound::new().largest(jiff::Unit::Hour).smallest(jiff::Unit::Second)).ok()?;
         Some(Value::String(ago.to_string()))
     }
 }
@@ -290,7 +337,8 @@ impl Transform {
 /// A time as Google's APIs write it, in the zone it is written in.
 pub fn moment(value: &str) -> Option<ZonedDateTime> {
     if let Ok(offset) = jiff::fmt::temporal::DateTimeParser::new().parse_timestamp(value) {
-        let zone = jiff::fmt::temporal::Pieces::parse(value).ok().and_then(|pieces| pieces.to_numeric_offset());
+        let zone =
+            jiff::fmt::temporal::Pieces::parse(value).ok().and_then(|pieces| pieces.to_numeric_offset());
         let zone = zone.map_or(TimeZone::UTC, TimeZone::fixed);
         return Some(offset.to_zoned_datetime(zone));
     }

@@ -148,7 +148,11 @@ impl Writer {
             pending += &escaped;
             let inside = index > 0 && index + 1 < chars.len();
             // A fold needs a blank (or an escape) to stand at, and announces itself with a backslash.
-            if fold && inside && (c == ' ' || escaped.len() > 1) && self.column() + pending.chars().count() > FOLD_BEHIND {
+            if fold
+                && inside
+                && (c == ' ' || escaped.len() > 1)
+                && self.column() + pending.chars().count() > FOLD_BEHIND
+            {
                 let blank = c == ' ';
                 if blank {
                     pending.pop();
@@ -157,8 +161,11 @@ impl Writer {
                 pending.clear();
                 self.out += "\\\n";
                 self.blanks(indent + 2);
+                // A blank at the start of a line would be taken for indentation.
                 if blank {
                     pending += "\\ ";
+                } else if chars.get(index + 1) == Some(&' ') {
+                    pending.push('\\');
                 }
             }
         }
@@ -212,7 +219,7 @@ enum Style {
 /// How a string must be written so that it reads back as the same string.
 fn style(text: &str, key: bool) -> Style {
     let multiline = text.contains('\n');
-    if text.chars().any(|c| is_special(c)) || (key && multiline) {
+    if text.chars().any(is_special) || (key && multiline) {
         return Style::Double;
     }
     if multiline {
@@ -225,7 +232,8 @@ fn style(text: &str, key: bool) -> Style {
 
 /// Characters that only double quotes can carry.
 fn is_special(c: char) -> bool {
-    matches!(c, '\0'..='\x08' | '\t' | '\x0b'..='\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{9f}' | '\u{feff}') && c != '\u{85}'
+    matches!(c, '\0'..='\x08' | '\t' | '\x0b'..='\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{9f}' | '\u{feff}')
+        && c != '\u{85}'
 }
 
 fn escape(c: char) -> String {
@@ -252,12 +260,18 @@ fn escape(c: char) -> String {
 
 /// Whether the characters would be read as YAML syntax.
 fn has_indicator(text: &str) -> bool {
-    let leading = text.starts_with([
-        '#', ',', '[', ']', '{', '}', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ',
-    ]);
+    let leading = text
+        .starts_with(['#', ',', '[', ']', '{', '}', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ']);
     let marker = text.starts_with("---") || text.starts_with("...");
-    let lone = matches!(text.chars().next(), Some('-' | '?' | ':')) && text.chars().nth(1).is_none_or(|c| c == ' ');
-    leading || marker || lone || text.ends_with(' ') || text.contains(": ") || text.ends_with(':') || text.contains(" #")
+    let lone =
+        matches!(text.chars().next(), Some('-' | '?' | ':')) && text.chars().nth(1).is_none_or(|c| c == ' ');
+    leading
+        || marker
+        || lone
+        || text.ends_with(' ')
+        || text.contains(": ")
+        || text.ends_with(':')
+        || text.contains(" #")
 }
 
 /// Whether a plain scalar of these characters would be something else than a string.

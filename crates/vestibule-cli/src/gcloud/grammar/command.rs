@@ -85,9 +85,12 @@ pub type Choice = &'static str;
 
 /// A rule between flags. Members that belong together stand in one inner list.
 pub enum Rule {
-    AtMostOne(Vec<Vec<&'static str>>),
-    ExactlyOne(Vec<Vec<&'static str>>),
-    AtLeastOne(Vec<&'static str>),
+    /// At most one.
+    Exclusive(Vec<Vec<&'static str>>),
+    /// Exactly one.
+    OneOf(Vec<Vec<&'static str>>),
+    /// At least one.
+    AnyOf(Vec<&'static str>),
 }
 
 impl Group {
@@ -179,7 +182,17 @@ impl Command {
 
 impl Flag {
     pub fn new(name: &'static str, kind: Kind, help: &'static str) -> Flag {
-        Flag { name, kind, help, metavar: "", required: false, hidden: false, short: None, global: false, shown_negated: false }
+        Flag {
+            name,
+            kind,
+            help,
+            metavar: "",
+            required: false,
+            hidden: false,
+            short: None,
+            global: false,
+            shown_negated: false,
+        }
     }
 
     pub fn text(name: &'static str, help: &'static str) -> Flag {

@@ -29,8 +29,12 @@ pub fn command_help(path: &[&str], command: &Command, inherited: &[&Flag], globa
     page += &flag_section("REQUIRED FLAGS", required);
     page += &flag_section("FLAGS", optional);
     page += &rules(command);
-    let globals: Vec<String> = globals.iter().filter(|f| !f.hidden).map(|f| format!("--{}", f.name)).collect();
-    page += &section("GCLOUD WIDE FLAGS", &paragraph(&format!("These flags are available to all commands: {}.", globals.join(", "))));
+    let globals: Vec<String> =
+        globals.iter().filter(|f| !f.hidden).map(|f| format!("--{}", f.name)).collect();
+    page += &section(
+        "GCLOUD WIDE FLAGS",
+        &paragraph(&format!("These flags are available to all commands: {}.", globals.join(", "))),
+    );
     let have = |name: &&str| command.flags.iter().chain(inherited.iter().copied()).any(|f| f.name == *name);
     let names: Vec<String> = known::flags(path).filter(|n| !have(n)).map(|n| format!("--{n}")).collect();
     if !names.is_empty() {
@@ -51,10 +55,13 @@ pub fn group_help(path: &[&str], group: &Group) -> String {
     page += &section("SYNOPSIS", &format!("    {line} {kinds} [GCLOUD_WIDE_FLAG ...]\n"));
     page += &section("DESCRIPTION", &paragraph(group.summary));
     if group.name == "gcloud" {
-        page += &section("PROJECT", &paragraph(
-            "The project is --project, else CLOUDSDK_CORE_PROJECT, else what `gcloud config set project` stored, else \
+        page += &section(
+            "PROJECT",
+            &paragraph(
+                "The project is --project, else CLOUDSDK_CORE_PROJECT, else what `gcloud config set project` stored, else \
              local-project. Projects need not be created.",
-        ));
+            ),
+        );
     }
     let mut groups: Vec<String> = group.groups.iter().map(|g| entry(g.name, g.summary)).collect();
     let mut commands: Vec<String> = group.commands.iter().map(|c| entry(c.name, c.summary)).collect();
@@ -66,9 +73,12 @@ pub fn group_help(path: &[&str], group: &Group) -> String {
     if !commands.is_empty() {
         page += &section("COMMANDS", &commands.join("\n"));
     }
-    let have = |name: &&str| group.commands.iter().any(|c| c.name == *name) || group.groups.iter().any(|g| g.name == *name);
+    let have = |name: &&str| {
+        group.commands.iter().any(|c| c.name == *name) || group.groups.iter().any(|g| g.name == *name)
+    };
     let others: Vec<&str> = known::members(path).filter(|n| !have(n)).collect();
-    if !others.is_empty() {
+    // At the top the list would be all of Google Cloud.
+    if !others.is_empty() && path.len() > 1 {
         page += &section("NOT IN VESTIBULE", &paragraph(&format!("gcloud also has: {}.", others.join(", "))));
     }
     page.trim_end().to_owned() + "\n"
@@ -91,7 +101,8 @@ fn flag_section(title: &str, mut flags: Vec<&Flag>) -> String {
         return String::new();
     }
     flags.sort_by_key(|f| f.name);
-    let entries: Vec<String> = flags.into_iter().map(|flag| entry(&flag_head(flag), &flag_text(flag))).collect();
+    let entries: Vec<String> =
+        flags.into_iter().map(|flag| entry(&flag_head(flag), &flag_text(flag))).collect();
     section(title, &entries.join("\n"))
 }
 
@@ -118,7 +129,8 @@ fn synopsis(command: &Command) -> String {
         let shape = if p.many { format!("{0} [{0} ...]", p.name) } else { p.name.to_owned() };
         parts.push(if p.required { shape } else { format!("[{shape}]") });
     }
-    let (required, optional): (Vec<&Flag>, Vec<&Flag>) = command.flags.iter().filter(|f| !f.hidden).partition(|f| f.required);
+    let (required, optional): (Vec<&Flag>, Vec<&Flag>) =
+        command.flags.iter().filter(|f| !f.hidden).partition(|f| f.required);
     parts.extend(required.into_iter().map(flag_head));
     parts.extend(optional.into_iter().map(|f| format!("[{}]", flag_head(f))));
     parts.push("[GCLOUD_WIDE_FLAG ...]".into());
@@ -126,11 +138,16 @@ fn synopsis(command: &Command) -> String {
 }
 
 fn rules(command: &Command) -> String {
+    let have = |set: &&Vec<&str>| set.iter().any(|name| command.flags.iter().any(|flag| flag.name == *name));
     let dashed = |set: &Vec<&str>| set.iter().map(|f| format!("--{f}")).collect::<Vec<_>>().join(" ");
+    let joined = |sets: &[Vec<&str>]| sets.iter().filter(have).map(dashed).collect::<Vec<_>>().join("; ");
     let lines = command.rules.iter().map(|rule| match rule {
-        Rule::AtMostOne(sets) => format!("At most one of: {}.", sets.iter().map(dashed).collect::<Vec<_>>().join("; ")),
-        Rule::ExactlyOne(sets) => format!("Exactly one of: {}.", sets.iter().map(dashed).collect::<Vec<_>>().join("; ")),
-        Rule::AtLeastOne(flags) => format!("At least one of: {}.", dashed(flags)),
+        Rule::Exclusive(sets) => format!("At most one of: {}.", joined(sets)),
+        Rule::OneOf(sets) if sets.iter().filter(have).count() == 1 => {
+            format!("Required: {}.", joined(sets))
+        }
+        Rule::OneOf(sets) => format!("Exactly one of: {}.", joined(sets)),
+        Rule::AnyOf(flags) => format!("At least one of: {}.", dashed(flags)),
     });
     let body: String = lines.map(|line| paragraph(&line)).collect();
     if body.is_empty() { body } else { section("RULES", &body) }

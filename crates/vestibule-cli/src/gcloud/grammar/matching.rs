@@ -8,7 +8,8 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let mut best: Option<(&str, f64)> = None;
     for candidate in candidates {
         let score = likeness(word, candidate);
-        if score >= ALIKE && best.is_none_or(|(held, top)| score > top || (score == top && candidate > held)) {
+        if score >= ALIKE && best.is_none_or(|(held, top)| score > top || (score == top && candidate > held))
+        {
             best = Some((candidate, score));
         }
     }

@@ -159,7 +159,9 @@ impl<'t> Walk<'t> {
 
 /// How many words a flag before the command takes up.
 fn words_of_flag(flags: &[&Flag], word: &str) -> usize {
-    let known = flags.iter().find(|f| format!("--{}", f.name) == word || f.short.is_some_and(|s| format!("-{s}") == word));
+    let known = flags
+        .iter()
+        .find(|f| format!("--{}", f.name) == word || f.short.is_some_and(|s| format!("-{s}") == word));
     if known.is_some_and(|flag| flag.takes_value()) { 2 } else { 1 }
 }
 
@@ -187,7 +189,11 @@ impl<'t> Reader<'t> {
             } else if word == "--" {
                 only_words = true;
             } else if word == "--help" || word == "-h" {
-                return Ok(Parsed::CommandHelp { path: self.path, command: self.command, inherited: self.inherited });
+                return Ok(Parsed::CommandHelp {
+                    path: self.path,
+                    command: self.command,
+                    inherited: self.inherited,
+                });
             } else {
                 self.flag(word, &mut words)?;
             }
@@ -223,7 +229,9 @@ impl<'t> Reader<'t> {
                 let flag = self.find(long.strip_prefix("no-")?)?;
                 matches!(flag.kind, Kind::Toggle).then_some((flag, false))
             }),
-            None => name[1..].chars().next().and_then(|letter| self.find_short(letter)).map(|flag| (flag, true)),
+            None => {
+                name[1..].chars().next().and_then(|letter| self.find_short(letter)).map(|flag| (flag, true))
+            }
         };
         let Some((flag, positive)) = found else {
             return self.not_found(word, name.trim_start_matches('-'));
@@ -253,7 +261,10 @@ impl<'t> Reader<'t> {
     fn not_found(&mut self, word: &str, name: &str) -> Result<(), Misuse> {
         let plain = name.strip_prefix("no-").unwrap_or(name);
         if known::flags(&self.path).any(|known| known == name || known == plain) {
-            return Err(Misuse::failure(&self.path, format!("Vestibule does not implement the flag --{name} of this command.")));
+            return Err(Misuse::failure(
+                &self.path,
+                format!("Vestibule does not implement the flag --{name} of this command."),
+            ));
         }
         self.unknown.push(word.to_owned());
         Ok(())
@@ -283,10 +294,13 @@ impl<'t> Reader<'t> {
                 Ok(number) => Ok(Given::Number(number)),
                 Err(_) => Err(self.argument(flag, format!("Value must be an integer; received: {value}"))),
             },
-            Kind::Float => match value.parse::<f64>() {
-                Ok(number) if number.is_finite() => Ok(Given::Fraction(number)),
-                _ => Err(self.argument(flag, format!("Value must be a floating point number; received: {value}"))),
-            },
+            Kind::Float => {
+                match value.parse::<f64>() {
+                    Ok(number) if number.is_finite() => Ok(Given::Fraction(number)),
+                    _ => Err(self
+                        .argument(flag, format!("Value must be a floating point number; received: {value}"))),
+                }
+            }
             Kind::Duration => {
                 let seconds = parse_duration(value).map_err(wrong)?;
                 Ok(Given::Number(i64::try_from(seconds).unwrap_or(i64::MAX)))
@@ -304,8 +318,15 @@ impl<'t> Reader<'t> {
     fn invalid_choice(&self, flag: &Flag, value: &str, choices: &[&str]) -> Misuse {
         let start = format!("argument --{}: Invalid choice: '{value}'.", flag.name);
         match closest(value, choices.iter().copied()) {
-            Some(near) => Misuse::usage(&self.path, self.command, &self.inherited, format!("{start} Did you mean '{near}'?")),
-            None => Misuse::plain(&self.path, format!("{start}\n\nValid choices are [{}].", choices.join(", "))),
+            Some(near) => Misuse::usage(
+                &self.path,
+                self.command,
+                &self.inherited,
+                format!("{start} Did you mean '{near}'?"),
+            ),
+            None => {
+                Misuse::plain(&self.path, format!("{start}\n\nValid choices are [{}].", choices.join(", ")))
+            }
         }
     }
 
@@ -313,7 +334,8 @@ impl<'t> Reader<'t> {
     fn place_words(&mut self) {
         let mut words = std::mem::take(&mut self.loose).into_iter();
         for positional in &self.command.positionals {
-            let taken: Vec<String> = if positional.many { words.by_ref().collect() } else { words.by_ref().take(1).collect() };
+            let taken: Vec<String> =
+                if positional.many { words.by_ref().collect() } else { words.by_ref().take(1).collect() };
             if !taken.is_empty() {
                 self.args.positionals.insert(positional.name, taken);
             }
@@ -325,12 +347,16 @@ impl<'t> Reader<'t> {
         if self.unknown.is_empty() {
             return Ok(());
         }
-        let mut names: Vec<String> = self.command.flags.iter().chain(self.inherited.iter().copied()).map(Flag::shown).collect();
+        // Suggestions are gcloud's; `--api` is ours alone.
+        let flags =
+            self.command.flags.iter().chain(self.inherited.iter().copied()).filter(|flag| flag.name != "api");
+        let mut names: Vec<String> = flags.map(Flag::shown).collect();
         names.extend(known::flags(&self.path).map(|name| format!("--{name}")));
         names.sort();
         let described = self.unknown.iter().map(|word| {
             let name = word.split('=').next().unwrap_or(word);
-            let near = name.starts_with("--").then(|| closest(name, names.iter().map(String::as_str))).flatten();
+            let near =
+                name.starts_with("--").then(|| closest(name, names.iter().map(String::as_str))).flatten();
             near.map_or_else(|| word.clone(), |near| format!("{word} (did you mean '{near}'?)"))
         });
         Err(Misuse::unrecognized(&self.path, &described.collect::<Vec<_>>()))
@@ -338,8 +364,11 @@ impl<'t> Reader<'t> {
 
     fn check_required(&self) -> Result<(), Misuse> {
         let mut missing: Vec<String> = Vec::new();
-        let words = self.command.positionals.iter().filter(|p| p.required && self.args.words(p.name).is_empty());
-        missing.extend(words.map(|p| if p.many { format!("{} [{} ...]", p.name, p.name) } else { p.name.to_owned() }));
+        let words =
+            self.command.positionals.iter().filter(|p| p.required && self.args.words(p.name).is_empty());
+        missing.extend(
+            words.map(|p| if p.many { format!("{} [{} ...]", p.name, p.name) } else { p.name.to_owned() }),
+        );
         let flags = self.command.flags.iter().filter(|f| f.required && !self.args.has(f.name));
         missing.extend(flags.map(|f| format!("--{}", f.name)));
         match missing.is_empty() {
@@ -355,16 +384,20 @@ impl<'t> Reader<'t> {
     fn check_rule(&self, rule: &Rule) -> Result<(), Misuse> {
         let given = |sets: &[Vec<&'static str>]| sets.iter().filter(|set| self.args.has_any(set)).count();
         match rule {
-            Rule::AtMostOne(sets) if given(sets) > 1 => {
-                let first = sets.iter().find(|set| self.args.has_any(set)).map_or(String::new(), |set| self.dashed(set));
+            Rule::Exclusive(sets) if given(sets) > 1 => {
+                let first = sets
+                    .iter()
+                    .find(|set| self.args.has_any(set))
+                    .map_or(String::new(), |set| self.dashed(set));
                 let all: Vec<String> = sets.iter().map(|set| self.dashed(set)).collect();
-                Err(self.usage(format!("argument {first}: At most one of {} can be specified.", all.join(" | "))))
+                Err(self
+                    .usage(format!("argument {first}: At most one of {} can be specified.", all.join(" | "))))
             }
-            Rule::ExactlyOne(sets) if given(sets) != 1 => {
+            Rule::OneOf(sets) if given(sets) != 1 => {
                 let all: Vec<String> = sets.iter().map(|set| self.dashed(set)).collect();
                 Err(self.usage(format!("Exactly one of ({}) must be specified.", all.join(" | "))))
             }
-            Rule::AtLeastOne(flags) if !self.args.has_any(flags) => {
+            Rule::AnyOf(flags) if !self.args.has_any(flags) => {
                 let all: Vec<String> = flags.iter().map(|f| format!("--{f}")).collect();
                 Err(self.usage(format!("At least one of {} must be specified.", all.join(" | "))))
             }

@@ -54,13 +54,18 @@ pub fn unknown_command(path: &[&'static str], group: &Group, word: &str, rest: &
     let groups = group.groups.iter().map(|g| g.name);
     let commands = group.commands.iter().map(|c| c.name);
     if known::members(path).any(|name| name == word) {
-        return Misuse::failure(path, format!("Vestibule does not implement the command `{} {word}`.", path.join(" ")));
+        return Misuse::failure(
+            path,
+            format!("Vestibule does not implement the command `{} {word}`.", path.join(" ")),
+        );
     }
     let mut message = format!("Invalid choice: '{word}'.");
     let near = closest(word, groups.chain(commands));
     let near_group = near.and_then(|name| group.groups.iter().find(|g| g.name == name));
     let (base, listed) = match near_group {
-        Some(sub) => (format!("{} {}", path.join(" "), sub.name), command_names(&[path, &[sub.name]].concat(), sub)),
+        Some(sub) => {
+            (format!("{} {}", path.join(" "), sub.name), command_names(&[path, &[sub.name]].concat(), sub))
+        }
         None => (path.join(" "), command_names(path, group)),
     };
     // The words that follow may name the command that was meant.
@@ -132,7 +137,10 @@ fn usage_lines(path: &[&str], command: &Command, inherited: &[&Flag]) -> String 
     match command.usage_head {
         Some("") => {}
         Some(head) => line += &format!(" {head}"),
-        None => command.positionals.iter().for_each(|p| line += &format!(" {}", positional_shape(p.name, p.required, p.many))),
+        None => command
+            .positionals
+            .iter()
+            .for_each(|p| line += &format!(" {}", positional_shape(p.name, p.required, p.many))),
     }
     let mut required: Vec<&Flag> = command.flags.iter().filter(|f| f.required).collect();
     required.sort_by_key(|f| f.name);
@@ -141,7 +149,7 @@ fn usage_lines(path: &[&str], command: &Command, inherited: &[&Flag]) -> String 
         line += &format!(" --{}={}{short}", flag.name, flag.placeholder());
     }
     for rule in &command.rules {
-        if let Rule::ExactlyOne(sets) = rule {
+        if let Rule::OneOf(sets) = rule {
             let sets: Vec<String> = sets.iter().map(|set| shapes(command, set)).collect();
             line += &format!(" ({})", sets.join(" | "));
         }
@@ -173,7 +181,9 @@ fn optional_flags(path: &[&str], command: &Command, inherited: &[&Flag]) -> Stri
     let mut names: Vec<(String, String)> = own.chain(above).map(|f| (f.name.to_owned(), f.shown())).collect();
     // Flags that are required or left out on purpose do not come back by this door.
     let own = |name: &str| command.flags.iter().any(|f| f.name == name);
-    names.extend(known::flags(path).filter(|name| !own(name)).map(|name| (name.to_owned(), format!("--{name}"))));
+    names.extend(
+        known::flags(path).filter(|name| !own(name)).map(|name| (name.to_owned(), format!("--{name}"))),
+    );
     names.push(("help".into(), "--help".into()));
     names.sort();
     names.dedup_by(|a, b| a.0 == b.0);

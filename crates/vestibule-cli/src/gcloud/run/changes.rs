@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::gcloud::files::read_file;
 use crate::gcloud::error::Failure;
+use crate::gcloud::files::read_file;
 use crate::gcloud::grammar::{self, Flag, Rule};
 use crate::gcloud::invocation::Invocation;
 
@@ -17,7 +17,11 @@ const EGRESS: &[&str] = &["all", "all-traffic", "private-ranges-only"];
 pub fn flags() -> Vec<Flag> {
     vec![
         Flag::text("image", "The container image, such as gcr.io/cloudrun/hello."),
-        Flag::choice("ingress", INGRESS, "Who may reach the service without its being refused. Default: all."),
+        Flag::choice(
+            "ingress",
+            INGRESS,
+            "Who may reach the service without its being refused. Default: all.",
+        ),
         Flag::text("port", "The port that the container listens on, or default. Default: 8080."),
         Flag::list("command", "The program to run instead of the image's.").metavar("COMMAND"),
         Flag::list("args", "Its arguments.").metavar("ARG"),
@@ -58,17 +62,22 @@ pub fn flags() -> Vec<Flag> {
         Flag::toggle("use-http2", "Speaks HTTP/2 without TLS to the container."),
         Flag::toggle("default-url", "Whether the service has its run.app URL."),
         Flag::toggle("invoker-iam-check", "Whether callers need run.invoker."),
-        Flag::list("add-custom-audiences", "Audiences of identity tokens to accept as well.").metavar("AUDIENCE"),
+        Flag::list("add-custom-audiences", "Audiences of identity tokens to accept as well.")
+            .metavar("AUDIENCE"),
         Flag::list("set-custom-audiences", "All further audiences.").metavar("AUDIENCE"),
         Flag::list("remove-custom-audiences", "Audiences to drop.").metavar("AUDIENCE"),
         Flag::switch("clear-custom-audiences", "Drops all further audiences."),
-        Flag::pairs("startup-probe", "When an instance has started, such as httpGet.path=/ready,periodSeconds=1."),
+        Flag::pairs(
+            "startup-probe",
+            "When an instance has started, such as httpGet.path=/ready,periodSeconds=1.",
+        ),
         Flag::pairs("liveness-probe", "Whether an instance still works."),
         Flag::pairs("readiness-probe", "Whether an instance may get requests."),
         Flag::text("description", "What the service is for."),
         Flag::text("revision-suffix", "The end of the new revision's name."),
         Flag::text("tag", "A traffic tag for the new revision."),
-        Flag::toggle("traffic", "--no-traffic leaves the traffic with the revisions that have it.").shown_negated(),
+        Flag::toggle("traffic", "--no-traffic leaves the traffic with the revisions that have it.")
+            .shown_negated(),
         Flag::switch("async", "Return at once."),
     ]
 }
@@ -76,9 +85,18 @@ pub fn flags() -> Vec<Flag> {
 /// Rules between them.
 pub fn rules() -> Vec<Rule> {
     vec![
-        Rule::AtMostOne(vec![vec!["set-env-vars"], vec!["env-vars-file"], vec!["clear-env-vars"], vec!["update-env-vars", "remove-env-vars"]]),
-        Rule::AtMostOne(vec![vec!["set-secrets"], vec!["clear-secrets"], vec!["update-secrets", "remove-secrets"]]),
-        Rule::AtMostOne(vec![vec!["labels"], vec!["update-labels"]]),
+        Rule::Exclusive(vec![
+            vec!["set-env-vars"],
+            vec!["env-vars-file"],
+            vec!["clear-env-vars"],
+            vec!["update-env-vars", "remove-env-vars"],
+        ]),
+        Rule::Exclusive(vec![
+            vec!["set-secrets"],
+            vec!["clear-secrets"],
+            vec!["update-secrets", "remove-secrets"],
+        ]),
+        Rule::Exclusive(vec![vec!["labels"], vec!["update-labels"]]),
     ]
 }
 
@@ -134,7 +152,9 @@ fn set_or_default(map: &mut Map<String, Value>, name: &str, value: &str) {
 fn service_annotations(inv: &Invocation<'_>, service: &mut Value) {
     let args = &inv.args;
     let map = object(service, METADATA);
-    for (flag, name) in [("ingress", "run.googleapis.com/ingress"), ("description", "run.googleapis.com/description")] {
+    for (flag, name) in
+        [("ingress", "run.googleapis.com/ingress"), ("description", "run.googleapis.com/description")]
+    {
         if let Some(value) = args.text(flag) {
             map.insert(name.into(), json!(value));
         }
@@ -155,7 +175,10 @@ fn service_annotations(inv: &Invocation<'_>, service: &mut Value) {
         }
         None => {}
     }
-    let inverted = [("default-url", "run.googleapis.com/default-url-disabled"), ("invoker-iam-check", "run.googleapis.com/invoker-iam-disabled")];
+    let inverted = [
+        ("default-url", "run.googleapis.com/default-url-disabled"),
+        ("invoker-iam-check", "run.googleapis.com/invoker-iam-disabled"),
+    ];
     for (flag, name) in inverted {
         match args.toggle(flag) {
             Some(true) => drop(map.remove(name)),
@@ -179,7 +202,8 @@ fn labels(inv: &Invocation<'_>, service: &mut Value) {
         for name in args.list("remove-labels").unwrap_or_default() {
             map.remove(name);
         }
-        for (name, value) in args.pairs("labels").or_else(|| args.pairs("update-labels")).unwrap_or_default() {
+        for (name, value) in args.pairs("labels").or_else(|| args.pairs("update-labels")).unwrap_or_default()
+        {
             map.insert(name.clone(), json!(value));
         }
     }
@@ -188,7 +212,10 @@ fn labels(inv: &Invocation<'_>, service: &mut Value) {
 fn template_annotations(inv: &Invocation<'_>, service: &mut Value) -> Result<(), Failure> {
     let args = &inv.args;
     let map = object(service, TEMPLATE);
-    let numbers = [("min-instances", "autoscaling.knative.dev/minScale"), ("max-instances", "autoscaling.knative.dev/maxScale")];
+    let numbers = [
+        ("min-instances", "autoscaling.knative.dev/minScale"),
+        ("max-instances", "autoscaling.knative.dev/maxScale"),
+    ];
     for (flag, name) in numbers {
         if let Some(value) = args.text(flag) {
             set_or_default(map, name, value);
@@ -208,7 +235,10 @@ fn template_annotations(inv: &Invocation<'_>, service: &mut Value) -> Result<(),
         map.remove("run.googleapis.com/vpc-access-connector");
         map.remove("run.googleapis.com/vpc-access-egress");
     }
-    for (flag, name) in [("cpu-throttling", "run.googleapis.com/cpu-throttling"), ("cpu-boost", "run.googleapis.com/startup-cpu-boost")] {
+    for (flag, name) in [
+        ("cpu-throttling", "run.googleapis.com/cpu-throttling"),
+        ("cpu-boost", "run.googleapis.com/startup-cpu-boost"),
+    ] {
         if let Some(on) = args.toggle(flag) {
             map.insert(name.into(), json!(if on { "True" } else { "False" }));
         }
@@ -231,7 +261,8 @@ fn network_interfaces(inv: &Invocation<'_>, map: &mut Map<String, Value>) -> Res
     if !args.has_any(&["network", "subnet", "network-tags"]) {
         return Ok(());
     }
-    let held = map.get(INTERFACES).and_then(Value::as_str).and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let held =
+        map.get(INTERFACES).and_then(Value::as_str).and_then(|text| serde_json::from_str::<Value>(text).ok());
     let held = held.and_then(|list| list.get(0).cloned()).unwrap_or_else(|| json!({}));
     let mut parts = Vec::new();
     for (flag, field) in [("network", "network"), ("subnet", "subnetwork")] {
@@ -262,7 +293,8 @@ fn template_spec(inv: &Invocation<'_>, service: &mut Value) -> Result<(), Failur
         }
     }
     if let Some(timeout) = args.text("timeout") {
-        let seconds = grammar::parse_duration(timeout).map_err(|error| Failure::new(format!("argument --timeout: {error}")))?;
+        let seconds = grammar::parse_duration(timeout)
+            .map_err(|error| Failure::new(format!("argument --timeout: {error}")))?;
         spec.insert("timeoutSeconds".into(), json!(seconds));
     }
     Ok(())
@@ -297,7 +329,8 @@ fn container(inv: &Invocation<'_>, service: &mut Value) -> Result<(), Failure> {
     }
     for resource in ["cpu", "memory"] {
         if let Some(amount) = args.text(resource) {
-            let resources = container.entry("resources").or_insert_with(|| json!({"limits": {}, "requests": {}}));
+            let resources =
+                container.entry("resources").or_insert_with(|| json!({"limits": {}, "requests": {}}));
             object(resources, &["limits"]).insert(resource.into(), json!(amount));
         }
     }
@@ -321,7 +354,13 @@ fn port(inv: &Invocation<'_>, container: &mut Map<String, Value>) -> Result<(), 
 }
 
 /// Changes the list of variables of one sort and leaves the others, in their order.
-fn change_env(service: &mut Value, is_ours: fn(&Value) -> bool, clear: bool, remove: &[String], set: Vec<(String, Value)>) {
+fn change_env(
+    service: &mut Value,
+    is_ours: fn(&Value) -> bool,
+    clear: bool,
+    remove: &[String],
+    set: Vec<(String, Value)>,
+) {
     let container = first_container(service);
     let mut variables = container.get("env").and_then(Value::as_array).cloned().unwrap_or_default();
     let name = |variable: &Value| variable.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -341,11 +380,12 @@ fn change_env(service: &mut Value, is_ours: fn(&Value) -> bool, clear: bool, rem
 
 fn environment(inv: &Invocation<'_>, service: &mut Value) -> Result<(), Failure> {
     let args = &inv.args;
-    let mut set: Vec<(String, String)> = args.pairs("set-env-vars").or_else(|| args.pairs("update-env-vars")).unwrap_or_default().to_vec();
+    let mut set: Vec<(String, String)> =
+        args.pairs("set-env-vars").or_else(|| args.pairs("update-env-vars")).unwrap_or_default().to_vec();
     if let Some(file) = args.text("env-vars-file") {
         let text = read_file(inv, file)?;
-        let values: std::collections::BTreeMap<String, String> =
-            serde_yaml_ng::from_str(&text).map_err(|error| Failure::new(format!("argument --env-vars-file: {error}")))?;
+        let values: std::collections::BTreeMap<String, String> = serde_yaml_ng::from_str(&text)
+            .map_err(|error| Failure::new(format!("argument --env-vars-file: {error}")))?;
         set.extend(values);
     }
     let clear = args.has_any(&["set-env-vars", "env-vars-file", "clear-env-vars"]);
@@ -363,10 +403,14 @@ fn secrets(inv: &Invocation<'_>, service: &mut Value) -> Result<(), Failure> {
     let mut set = Vec::new();
     for (name, reference) in pairs {
         if name.starts_with('/') {
-            return Err(Failure::new(format!("Vestibule does not mount secrets as files: [{name}]. Name a variable instead.")));
+            return Err(Failure::new(format!(
+                "Vestibule does not mount secrets as files: [{name}]. Name a variable instead."
+            )));
         }
         let (secret, version) = reference.rsplit_once(':').ok_or_else(|| {
-            Failure::new(format!("No secret version specified for {name}. Use {name}:latest to reference the latest version."))
+            Failure::new(format!(
+                "No secret version specified for {name}. Use {name}:latest to reference the latest version."
+            ))
         })?;
         set.push((name.clone(), json!({"valueFrom": {"secretKeyRef": {"key": version, "name": secret}}})));
     }
@@ -382,13 +426,21 @@ const AUDIENCES: &str = "run.googleapis.com/custom-audiences";
 
 fn audiences(inv: &Invocation<'_>, service: &mut Value) {
     let args = &inv.args;
-    let flags = ["add-custom-audiences", "set-custom-audiences", "remove-custom-audiences", "clear-custom-audiences"];
+    let flags =
+        ["add-custom-audiences", "set-custom-audiences", "remove-custom-audiences", "clear-custom-audiences"];
     if !args.has_any(&flags) {
         return;
     }
     let map = object(service, METADATA);
-    let held = map.get(AUDIENCES).and_then(Value::as_str).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
-    let mut all = if args.has_any(&["set-custom-audiences", "clear-custom-audiences"]) { Vec::new() } else { held.unwrap_or_default() };
+    let held = map
+        .get(AUDIENCES)
+        .and_then(Value::as_str)
+        .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+    let mut all = if args.has_any(&["set-custom-audiences", "clear-custom-audiences"]) {
+        Vec::new()
+    } else {
+        held.unwrap_or_default()
+    };
     let removed = args.list("remove-custom-audiences").unwrap_or_default();
     all.retain(|audience| !removed.contains(audience));
     for flag in ["set-custom-audiences", "add-custom-audiences"] {
@@ -406,7 +458,11 @@ fn audiences(inv: &Invocation<'_>, service: &mut Value) {
 
 /// `--startup-probe=httpGet.path=/x,periodSeconds=1`: dotted keys become objects, numbers numbers.
 fn probes(inv: &Invocation<'_>, service: &mut Value) -> Result<(), Failure> {
-    for (flag, field) in [("startup-probe", "startupProbe"), ("liveness-probe", "livenessProbe"), ("readiness-probe", "readinessProbe")] {
+    for (flag, field) in [
+        ("startup-probe", "startupProbe"),
+        ("liveness-probe", "livenessProbe"),
+        ("readiness-probe", "readinessProbe"),
+    ] {
         let Some(pairs) = inv.args.pairs(flag) else { continue };
         let mut probe = json!({});
         for (key, value) in pairs {

@@ -31,10 +31,14 @@ pub fn deploy_command() -> Command {
 }
 
 pub fn update_command() -> Command {
-    let command = Command::new("update", "Update Cloud Run environment variables and other configuration settings.", update)
-        .usage_head("[[SERVICE] --namespace=NAMESPACE]")
-        .optional_arg("SERVICE", "The name of the service.")
-        .flags(changes::flags().into_iter().filter(|flag| flag.name != "description"));
+    let command = Command::new(
+        "update",
+        "Update Cloud Run environment variables and other configuration settings.",
+        update,
+    )
+    .usage_head("[[SERVICE] --namespace=NAMESPACE]")
+    .optional_arg("SERVICE", "The name of the service.")
+    .flags(changes::flags().into_iter().filter(|flag| flag.name != "description"));
     changes::rules().into_iter().fold(command, Command::rule)
 }
 
@@ -98,7 +102,9 @@ fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     changes::apply(inv, &mut document)?;
     name_revision(inv, &place, &mut document, Some(&old))?;
     let progress = Progress::start(inv, "Deploying...");
-    let Some(done) = roll_out(inv, &place, &document, Some(&old), Access::Untouched, progress)? else { return Ok(()) };
+    let Some(done) = roll_out(inv, &place, &document, Some(&old), Access::Untouched, progress)? else {
+        return Ok(());
+    };
     report(inv, &place, &done, true, false)
 }
 
@@ -174,7 +180,12 @@ fn sign(document: &mut Value) {
 }
 
 /// Gives the new revision a name where flags need one; otherwise a nonce by which it can be found again.
-fn name_revision(inv: &Invocation<'_>, place: &Place, document: &mut Value, old: Option<&Value>) -> Result<(), Failure> {
+fn name_revision(
+    inv: &Invocation<'_>,
+    place: &Place,
+    document: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Failure> {
     sign(document);
     let name = match (inv.args.text("revision-suffix"), inv.args.text("tag")) {
         (Some(suffix), _) => Some(format!("{}-{suffix}", place.service)),
@@ -219,8 +230,13 @@ fn pin_image(inv: &Invocation<'_>, place: &Place, document: &mut Value) -> Resul
     }
     let namespace = current.namespace().unwrap_or(&place.project).to_owned();
     let revisions = format!("{}/revisions", namespace_path(&place.region, &namespace));
-    let nonce = document.pointer("/spec/template/metadata/labels").and_then(|labels| labels.get(NONCE)).and_then(Value::as_str);
-    let named = current.text("/spec/template/metadata/name").or_else(|| current.text("/status/latestCreatedRevisionName"));
+    let nonce = document
+        .pointer("/spec/template/metadata/labels")
+        .and_then(|labels| labels.get(NONCE))
+        .and_then(Value::as_str);
+    let named = current
+        .text("/spec/template/metadata/name")
+        .or_else(|| current.text("/status/latestCreatedRevisionName"));
     let mut revision = None;
     if let Some(nonce) = nonce {
         let query = crate::gcloud::query(&format!("{NONCE} = {nonce}"));
@@ -291,7 +307,12 @@ fn roll_out(
 }
 
 /// Opens or closes the service to everybody. Whether that failed: it does not fail the deployment.
-fn set_access(inv: &Invocation<'_>, place: &Place, access: Access, progress: &mut Progress<'_>) -> Result<bool, Failure> {
+fn set_access(
+    inv: &Invocation<'_>,
+    place: &Place,
+    access: Access,
+    progress: &mut Progress<'_>,
+) -> Result<bool, Failure> {
     progress.step("Setting IAM Policy");
     let worked = policy::set_public(inv, place, access == Access::Open)?;
     progress.end_step(if worked { "done" } else { "warning" });
@@ -299,7 +320,13 @@ fn set_access(inv: &Invocation<'_>, place: &Place, access: Access, progress: &mu
 }
 
 /// The last lines: which revision serves how much, and how to reach it.
-fn report(inv: &Invocation<'_>, place: &Place, done: &Value, look_at_policy: bool, is_deploy: bool) -> Result<(), Failure> {
+fn report(
+    inv: &Invocation<'_>,
+    place: &Place,
+    done: &Value,
+    look_at_policy: bool,
+    is_deploy: bool,
+) -> Result<(), Failure> {
     let document = Document(done);
     let revision = document.text("/status/latestReadyRevisionName").unwrap_or("None");
     let percent = traffic::share_of(done, revision);

@@ -56,10 +56,22 @@ pub fn service(value: &Value) -> String {
         None => format!("in namespace {}", service.namespace().unwrap_or_default()),
     };
     let min = service.annotation("run.googleapis.com/minScale").unwrap_or("0");
-    let max = service.annotation("run.googleapis.com/maxScale").map_or(String::new(), |max| format!(", Max: {max}"));
-    let mut out = format!("{} Service {} {place}\n \n{}{} \n", service.glyph(), service.name(), head.render(), traffic::block(value, 0));
+    let max = service
+        .annotation("run.googleapis.com/maxScale")
+        .map_or(String::new(), |max| format!(", Max: {max}"));
+    let mut out = format!(
+        "{} Service {} {place}\n \n{}{} \n",
+        service.glyph(),
+        service.name(),
+        head.render(),
+        traffic::block(value, 0)
+    );
     out += &format!("Scaling: Auto (Min: {min}{max})\n \n");
-    let when = service.condition("Ready").and_then(|c| c.get("lastTransitionTime")).and_then(Value::as_str).unwrap_or_default();
+    let when = service
+        .condition("Ready")
+        .and_then(|c| c.get("lastTransitionTime"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let who = service.annotation(LAST_MODIFIER).unwrap_or_default();
     out += &format!("Last updated on {when} by {who}:\n");
     let mut page = Page::default();
@@ -88,7 +100,10 @@ fn revision_lines(page: &mut Page, revision: &Value, indent: usize) {
     page.field(indent, "Service account", text("serviceAccountName"));
     page.field(indent, "Concurrency", number("containerConcurrency").map(|n| n.to_string()));
     let annotation = |name: &str| revision.pointer("/metadata/annotations")?.get(name)?.as_str();
-    let scales = [("Min instances", "autoscaling.knative.dev/minScale"), ("Max instances", "autoscaling.knative.dev/maxScale")];
+    let scales = [
+        ("Min instances", "autoscaling.knative.dev/minScale"),
+        ("Max instances", "autoscaling.knative.dev/maxScale"),
+    ];
     if scales.iter().any(|(_, name)| annotation(name).is_some()) {
         page.text(indent, "Scaling:");
         scales.iter().for_each(|(label, name)| page.field(indent + 2, label, annotation(name)));
@@ -107,13 +122,24 @@ fn container_lines(page: &mut Page, container: &Value, indent: usize) {
     page.field(inner, "Port", container.pointer("/ports/0/containerPort").map(Value::to_string));
     page.field(inner, "Memory", text("/resources/limits/memory"));
     page.field(inner, "CPU", text("/resources/limits/cpu"));
-    let variables: Vec<&Value> = container.get("env").and_then(Value::as_array).into_iter().flatten().collect();
-    variable_lines(page, "Env vars:", inner, variables.iter().filter(|v| v.get("valueFrom").is_none()), |v| v.get("value")?.as_str().map(str::to_owned));
+    let variables: Vec<&Value> =
+        container.get("env").and_then(Value::as_array).into_iter().flatten().collect();
+    variable_lines(
+        page,
+        "Env vars:",
+        inner,
+        variables.iter().filter(|v| v.get("valueFrom").is_none()),
+        |v| v.get("value")?.as_str().map(str::to_owned),
+    );
     variable_lines(page, "Secrets:", inner, variables.iter().filter(|v| v.get("valueFrom").is_some()), |v| {
         let reference = v.pointer("/valueFrom/secretKeyRef")?;
         Some(format!("{}:{}", reference.get("name")?.as_str()?, reference.get("key")?.as_str()?))
     });
-    for (field, title) in [("startupProbe", "Startup Probe:"), ("livenessProbe", "Liveness Probe:"), ("readinessProbe", "Readiness Probe:")] {
+    for (field, title) in [
+        ("startupProbe", "Startup Probe:"),
+        ("livenessProbe", "Liveness Probe:"),
+        ("readinessProbe", "Readiness Probe:"),
+    ] {
         if let Some(probe) = container.get(field) {
             probe_lines(page, probe, title, inner);
         }
@@ -128,7 +154,12 @@ fn variable_lines<'v>(
     shown: fn(&Value) -> Option<String>,
 ) {
     let mut lines: Vec<(String, String)> = variables
-        .map(|v| (v.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(), shown(v).unwrap_or_default()))
+        .map(|v| {
+            (
+                v.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
+                shown(v).unwrap_or_default(),
+            )
+        })
         .collect();
     if lines.is_empty() {
         return;
@@ -171,7 +202,13 @@ pub fn export(value: &Value) -> String {
         map
     };
     let mut metadata = Map::new();
-    let written_by_client = ["run.googleapis.com/client-name", "run.googleapis.com/client-version", OPERATION, CREATOR, LAST_MODIFIER];
+    let written_by_client = [
+        "run.googleapis.com/client-name",
+        "run.googleapis.com/client-version",
+        OPERATION,
+        CREATOR,
+        LAST_MODIFIER,
+    ];
     metadata.insert("annotations".into(), Value::Object(kept("/metadata/annotations", &written_by_client)));
     metadata.insert("labels".into(), Value::Object(kept("/metadata/labels", &[])));
     for field in ["name", "namespace"] {

@@ -14,7 +14,11 @@ pub fn read_command() -> Command {
         .arg("SERVICE", "The name of the service.")
         .flag(Flag::int("limit", "The most entries. Default: 100."))
         .flag(Flag::text("log-filter", "A filter besides the service's."))
-        .flag(Flag::new("freshness", crate::gcloud::grammar::Kind::Duration, "How old entries may be. Default: 1d."))
+        .flag(Flag::new(
+            "freshness",
+            crate::gcloud::grammar::Kind::Duration,
+            "How old entries may be. Default: 1d.",
+        ))
         .flag(Flag::choice("order", &["asc", "desc"], "By time. Default: desc."))
 }
 
@@ -35,7 +39,12 @@ fn read(inv: &Invocation<'_>) -> Result<(), Failure> {
         entries.reverse();
     }
     // Entries that others wrote about the service are no lines of its log.
-    entries.retain(|entry| entry.get("logName").and_then(Value::as_str).is_some_and(|name| name.contains("/run.googleapis.com%2F")));
+    entries.retain(|entry| {
+        entry
+            .get("logName")
+            .and_then(Value::as_str)
+            .is_some_and(|name| name.contains("/run.googleapis.com%2F"))
+    });
     if inv.is_default_format() {
         entries.iter().for_each(|entry| inv.printer.line(&line(entry)));
         return Ok(());
@@ -46,7 +55,9 @@ fn read(inv: &Invocation<'_>) -> Result<(), Failure> {
 /// `2026-11-23 15:07:29 GET 200 https://…`, or the text of the entry.
 fn line(entry: &Value) -> String {
     let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str);
-    let time = text("/timestamp").and_then(moment).map_or(String::new(), |t| t.strftime("%Y-%m-%d %H:%M:%S ").to_string());
+    let time = text("/timestamp")
+        .and_then(moment)
+        .map_or(String::new(), |t| t.strftime("%Y-%m-%d %H:%M:%S ").to_string());
     let message = match (entry.get("httpRequest"), text("/textPayload"), entry.get("jsonPayload")) {
         (Some(request), _, _) => {
             let field = |name: &str| request.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -54,7 +65,9 @@ fn line(entry: &Value) -> String {
             format!("{} {status} {}", field("requestMethod"), field("requestUrl"))
         }
         (None, Some(words), _) => words.trim_end().to_owned(),
-        (None, None, Some(payload)) => payload.get("message").and_then(Value::as_str).map_or_else(|| payload.to_string(), str::to_owned),
+        (None, None, Some(payload)) => {
+            payload.get("message").and_then(Value::as_str).map_or_else(|| payload.to_string(), str::to_owned)
+        }
         (None, None, None) => String::new(),
     };
     format!("{time}{message}")

@@ -19,9 +19,14 @@ use super::invocation::Invocation;
 
 pub fn group() -> Group {
     let region = || {
-        Flag::text("region", "The region of the service. Default: CLOUDSDK_RUN_REGION or the property run/region.")
+        Flag::text(
+            "region",
+            "The region of the service. Default: CLOUDSDK_RUN_REGION or the property run/region.",
+        )
     };
-    let platform = || Flag::choice("platform", &["managed"], "Accepted for gcloud's sake; there is one platform.").hidden();
+    let platform = || {
+        Flag::choice("platform", &["managed"], "Accepted for gcloud's sake; there is one platform.").hidden()
+    };
     Group::new("run", "Manage your Cloud Run applications.")
         .flag(platform())
         .command(deploy::deploy_command().flag(region()))
@@ -54,7 +59,9 @@ pub fn group() -> Group {
 fn region(inv: &Invocation<'_>) -> Result<String, Failure> {
     let region = inv.args.text("region").or_else(|| inv.properties.get("run", "region"));
     region.map(str::to_owned).ok_or_else(|| {
-        Failure::new("You must specify a region. Either use the `--region` flag or set the run/region property.")
+        Failure::new(
+            "You must specify a region. Either use the `--region` flag or set the run/region property.",
+        )
     })
 }
 

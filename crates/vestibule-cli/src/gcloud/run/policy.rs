@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::location_path;
 use super::region;
 use super::rollout::Place;
-use super::location_path;
-use crate::gcloud::files::{parse_yaml, read_file};
 use crate::gcloud::error::Failure;
+use crate::gcloud::files::{parse_yaml, read_file};
 use crate::gcloud::grammar::{Command, Flag};
 use crate::gcloud::invocation::{Display, Invocation};
 
@@ -17,7 +17,8 @@ pub const INVOKER: &str = "roles/run.invoker";
 const POLICY_VERSION: u32 = 3;
 
 pub fn get_command() -> Command {
-    Command::new("get-iam-policy", "Get the IAM policy for a Cloud Run service.", get).arg("SERVICE", "The name of the service.")
+    Command::new("get-iam-policy", "Get the IAM policy for a Cloud Run service.", get)
+        .arg("SERVICE", "The name of the service.")
 }
 
 pub fn set_command() -> Command {
@@ -34,15 +35,21 @@ pub fn add_command() -> Command {
 }
 
 pub fn remove_command() -> Command {
-    Command::new("remove-iam-policy-binding", "Remove an IAM policy binding from the IAM policy of a Cloud Run service.", remove)
-        .arg("SERVICE", "The name of the service.")
-        .flags(member_flags())
+    Command::new(
+        "remove-iam-policy-binding",
+        "Remove an IAM policy binding from the IAM policy of a Cloud Run service.",
+        remove,
+    )
+    .arg("SERVICE", "The name of the service.")
+    .flags(member_flags())
 }
 
 /// `--member` and `--role`.
 pub fn member_flags() -> Vec<Flag> {
     vec![
-        Flag::text("member", "Who: user:EMAIL, serviceAccount:EMAIL, allUsers, ….").metavar("PRINCIPAL").required(),
+        Flag::text("member", "Who: user:EMAIL, serviceAccount:EMAIL, allUsers, ….")
+            .metavar("PRINCIPAL")
+            .required(),
         Flag::text("role", "The role, such as roles/run.invoker.").required(),
     ]
 }
@@ -56,7 +63,9 @@ fn path(place: &Place, method: &str) -> String {
 }
 
 fn read(inv: &Invocation<'_>, place: &Place) -> Result<Value, Failure> {
-    let answer = inv.api.get(&format!("{}&options.requestedPolicyVersion={POLICY_VERSION}", path(place, "getIamPolicy")))?;
+    let answer = inv
+        .api
+        .get(&format!("{}&options.requestedPolicyVersion={POLICY_VERSION}", path(place, "getIamPolicy")))?;
     if answer.is_success() { Ok(answer.body) } else { Err(Failure::run(&answer)) }
 }
 
@@ -85,7 +94,8 @@ fn set(inv: &Invocation<'_>) -> Result<(), Failure> {
     let place = place(inv)?;
     let file = inv.args.name("POLICY_FILE");
     let mut policy = parse_yaml(file, &read_file(inv, file)?)?;
-    let mut fields: Vec<String> = policy.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let mut fields: Vec<String> =
+        policy.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
     fields.retain(|name| name != "version");
     fields.sort();
     policy["version"] = json!(POLICY_VERSION);
@@ -95,7 +105,11 @@ fn set(inv: &Invocation<'_>) -> Result<(), Failure> {
 fn add(inv: &Invocation<'_>) -> Result<(), Failure> {
     let place = place(inv)?;
     let mut policy = read(inv, &place)?;
-    add_member(&mut policy, inv.args.text("member").unwrap_or_default(), inv.args.text("role").unwrap_or_default());
+    add_member(
+        &mut policy,
+        inv.args.text("member").unwrap_or_default(),
+        inv.args.text("role").unwrap_or_default(),
+    );
     policy["version"] = json!(POLICY_VERSION);
     write(inv, &place, &json!({"policy": policy}))
 }
@@ -103,7 +117,11 @@ fn add(inv: &Invocation<'_>) -> Result<(), Failure> {
 fn remove(inv: &Invocation<'_>) -> Result<(), Failure> {
     let place = place(inv)?;
     let mut policy = read(inv, &place)?;
-    remove_member(&mut policy, inv.args.text("member").unwrap_or_default(), inv.args.text("role").unwrap_or_default())?;
+    remove_member(
+        &mut policy,
+        inv.args.text("member").unwrap_or_default(),
+        inv.args.text("role").unwrap_or_default(),
+    )?;
     policy["version"] = json!(POLICY_VERSION);
     write(inv, &place, &json!({"policy": policy}))
 }
@@ -153,9 +171,13 @@ pub fn add_member(policy: &mut Value, member: &str, role: &str) -> bool {
 /// Takes the role from the member. An empty binding goes.
 pub fn remove_member(policy: &mut Value, member: &str, role: &str) -> Result<(), Failure> {
     let mut all = bindings(policy);
-    let found = all.iter_mut().find(|binding| is_for(binding, role) && members(binding).iter().any(|m| m.as_str() == Some(member)));
+    let found = all
+        .iter_mut()
+        .find(|binding| is_for(binding, role) && members(binding).iter().any(|m| m.as_str() == Some(member)));
     let Some(binding) = found else {
-        return Err(Failure::new("Policy binding with the specified principal, role, and condition not found!"));
+        return Err(Failure::new(
+            "Policy binding with the specified principal, role, and condition not found!",
+        ));
     };
     let mut held = members(binding);
     held.retain(|m| m.as_str() != Some(member));
@@ -196,6 +218,8 @@ pub fn set_public(inv: &Invocation<'_>, place: &Place, public: bool) -> Result<b
 /// Whether everybody may call the service. A policy that cannot be read says no.
 pub fn is_public(inv: &Invocation<'_>, place: &Place) -> Result<bool, Failure> {
     let answer = inv.api.get(&path(place, "getIamPolicy"))?;
-    let open = |binding: &Value| is_for(binding, INVOKER) && members(binding).iter().any(|m| m.as_str() == Some(ALL_USERS));
+    let open = |binding: &Value| {
+        is_for(binding, INVOKER) && members(binding).iter().any(|m| m.as_str() == Some(ALL_USERS))
+    };
     Ok(answer.is_success() && bindings(&answer.body).iter().any(open))
 }

@@ -6,8 +6,8 @@ use super::changes::object;
 use super::region;
 use super::rollout::{Place, Progress, wait};
 use super::service::{CREATOR, Document, LAST_MODIFIER, Readiness};
-use crate::gcloud::files::{parse_yaml, unreadable};
 use crate::gcloud::error::Failure;
+use crate::gcloud::files::{parse_yaml, unreadable};
 use crate::gcloud::grammar::{Command, Flag, Misuse};
 use crate::gcloud::invocation::Invocation;
 
@@ -22,7 +22,8 @@ pub fn command() -> Command {
 fn replace(inv: &Invocation<'_>) -> Result<(), Failure> {
     let file = inv.args.name("FILE");
     let text = std::fs::read_to_string(inv.environment.path(file)).map_err(|error| {
-        let message = format!("argument FILE: Failed to load YAML from [{file}]: {}", unreadable(file, &error));
+        let message =
+            format!("argument FILE: Failed to load YAML from [{file}]: {}", unreadable(file, &error));
         Failure::Misuse(Misuse::usage(&inv.path, &command(), &[&Flag::text("region", "")], message))
     })?;
     let mut document = parse_yaml(file, &text)?;
@@ -32,15 +33,17 @@ fn replace(inv: &Invocation<'_>) -> Result<(), Failure> {
     let Some(service) = document.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned) else {
         return Err(Failure::new(format!("[{file}] has no metadata.name.")));
     };
-    let project = Document(&document).namespace().map_or_else(|| inv.project(), str::to_owned);
-    let place = Place { project, region: region(inv)?, service };
+    check_namespace(inv, &document)?;
+    let place = Place { project: inv.project(), region: region(inv)?, service };
     let old = place.read(inv)?;
     prepare(&mut document, &place, old.as_ref());
     let dry = inv.args.on("dry-run");
     inv.status(&format!(
         "{} Cloud Run service [{}] in project [{}] region [{}]",
         if dry { "Validating new configuration for" } else { "Applying new configuration to" },
-        place.service, place.project, place.region
+        place.service,
+        place.project,
+        place.region
     ));
     if dry {
         let answer = place.write(inv, &document, old.is_some(), "&dryRun=all")?;
@@ -51,6 +54,22 @@ fn replace(inv: &Invocation<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     put(inv, &place, &document, old.is_some())
+}
+
+/// A namespace in the file must be the project, by its id or its number.
+fn check_namespace(inv: &Invocation<'_>, document: &Value) -> Result<(), Failure> {
+    let project = inv.project();
+    let Some(namespace) = Document(document).namespace().filter(|namespace| *namespace != project) else {
+        return Ok(());
+    };
+    let answer = inv.api.get(&format!("/v1/projects/{project}?alt=json"))?;
+    let number = answer.body.get("projectNumber").and_then(Value::as_str).unwrap_or_default();
+    match number == namespace {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "Namespace must be project ID [{project}] or quoted number [{number}] for Cloud Run (fully managed)."
+        ))),
+    }
 }
 
 /// The file's document as the one to write: under our namespace, and as the next version of the old one.

@@ -38,7 +38,8 @@ pub fn list_command() -> Command {
 }
 
 pub fn describe_command() -> Command {
-    Command::new("describe", "Obtain details about revisions.", describe_revision).arg("REVISION", "The name of the revision.")
+    Command::new("describe", "Obtain details about revisions.", describe_revision)
+        .arg("REVISION", "The name of the revision.")
 }
 
 pub fn delete_command() -> Command {
@@ -58,7 +59,9 @@ fn list(inv: &Invocation<'_>) -> Result<(), Failure> {
     }
     let found = services::collect(inv, &target)?;
     let base = inv.api.base().to_owned();
-    inv.list_with_uri(found, TABLE, &|revision| Some(format!("{base}{}", Document(revision).text("/metadata/selfLink")?)))
+    inv.list_with_uri(found, TABLE, &|revision| {
+        Some(format!("{base}{}", Document(revision).text("/metadata/selfLink")?))
+    })
 }
 
 fn describe_revision(inv: &Invocation<'_>) -> Result<(), Failure> {

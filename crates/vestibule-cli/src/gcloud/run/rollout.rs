@@ -44,7 +44,13 @@ impl Place {
     }
 
     /// Creates or replaces the service.
-    pub fn write(&self, inv: &Invocation<'_>, document: &Value, exists: bool, query: &str) -> Result<Answer, Failure> {
+    pub fn write(
+        &self,
+        inv: &Invocation<'_>,
+        document: &Value,
+        exists: bool,
+        query: &str,
+    ) -> Result<Answer, Failure> {
         Ok(match exists {
             true => inv.api.call("PUT", &format!("{}?alt=json{query}", self.path()), Some(document))?,
             false => inv.api.post(&format!("{}?alt=json{query}", self.collection()), document)?,
@@ -106,7 +112,10 @@ pub fn wait(inv: &Invocation<'_>, place: &Place, written: Value) -> Result<Value
             Readiness::Ready => return Ok(service),
             Readiness::Failed(message) => return Err(Failure::new(message)),
             Readiness::Unknown if start.elapsed() > LIMIT => {
-                return Err(Failure::new(format!("The service did not become ready within {} minutes.", LIMIT.as_secs() / 60)));
+                return Err(Failure::new(format!(
+                    "The service did not become ready within {} minutes.",
+                    LIMIT.as_secs() / 60
+                )));
             }
             Readiness::Unknown => {}
         }
@@ -117,7 +126,9 @@ pub fn wait(inv: &Invocation<'_>, place: &Place, written: Value) -> Result<Value
         };
         match next {
             Some(next) => service = next,
-            None if operation.is_none() => return Err(Failure::new(format!("Service [{}] could not be found.", place.service))),
+            None if operation.is_none() => {
+                return Err(Failure::new(format!("Service [{}] could not be found.", place.service)));
+            }
             None => {}
         }
         if Document(&service).readiness() == Readiness::Unknown {
@@ -128,8 +139,16 @@ pub fn wait(inv: &Invocation<'_>, place: &Place, written: Value) -> Result<Value
 }
 
 /// One long call; the service when the operation is done.
-fn wait_for_operation(inv: &Invocation<'_>, place: &Place, operation: &str) -> Result<Option<Value>, Failure> {
-    let path = format!("/run/{}{}/operations/{operation}:wait?alt=json", place.region, location_path(&place.project, &place.region));
+fn wait_for_operation(
+    inv: &Invocation<'_>,
+    place: &Place,
+    operation: &str,
+) -> Result<Option<Value>, Failure> {
+    let path = format!(
+        "/run/{}{}/operations/{operation}:wait?alt=json",
+        place.region,
+        location_path(&place.project, &place.region)
+    );
     let answer = inv.api.post(&path, &json!({"timeout": "10s"}))?;
     if answer.status == 404 {
         // The server keeps no operation of that name: the service itself tells.

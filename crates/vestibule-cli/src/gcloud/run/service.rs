@@ -49,7 +49,8 @@ impl<'d> Document<'d> {
 
     /// The URL to show: the first of the annotation's, else the status's.
     pub fn url(&self) -> Option<String> {
-        let urls: Option<Vec<String>> = self.annotation(URLS).and_then(|text| serde_json::from_str(text).ok());
+        let urls: Option<Vec<String>> =
+            self.annotation(URLS).and_then(|text| serde_json::from_str(text).ok());
         urls.and_then(|urls| urls.into_iter().next()).or_else(|| self.text("/status/url").map(str::to_owned))
     }
 

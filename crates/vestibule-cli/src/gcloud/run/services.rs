@@ -61,7 +61,10 @@ fn list(inv: &Invocation<'_>) -> Result<(), Failure> {
     found.sort_by(|a, b| Document(a).name().cmp(Document(b).name()));
     let base = inv.api.base().to_owned();
     inv.list_with_uri(found, TABLE, &|service| {
-        Some(format!("{base}/apis/serving.knative.dev/v1/namespaces/{project}/services/{}", Document(service).name()))
+        Some(format!(
+            "{base}/apis/serving.knative.dev/v1/namespaces/{project}/services/{}",
+            Document(service).name()
+        ))
     })
 }
 
@@ -76,7 +79,12 @@ pub fn collect(inv: &Invocation<'_>, target: &str) -> Result<Vec<Value>, Failure
             return Err(Failure::run(&answer));
         }
         found.extend(answer.body.get("items").and_then(Value::as_array).into_iter().flatten().cloned());
-        match answer.body.pointer("/metadata/continue").and_then(Value::as_str).filter(|token| !token.is_empty()) {
+        match answer
+            .body
+            .pointer("/metadata/continue")
+            .and_then(Value::as_str)
+            .filter(|token| !token.is_empty())
+        {
             Some(token) => page = format!("&continue={}", crate::gcloud::query(token)),
             None => return Ok(found),
         }
@@ -120,7 +128,11 @@ fn delete(inv: &Invocation<'_>) -> Result<(), Failure> {
     let start = Instant::now();
     while place.read(inv)?.is_some() {
         if start.elapsed() > DELETE_LIMIT {
-            return Err(Failure::new(format!("Service [{}] was not gone within {} minutes.", place.service, DELETE_LIMIT.as_secs() / 60)));
+            return Err(Failure::new(format!(
+                "Service [{}] was not gone within {} minutes.",
+                place.service,
+                DELETE_LIMIT.as_secs() / 60
+            )));
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -34,8 +34,8 @@ pub fn update_traffic_command() -> Command {
         .flag(Flag::list("remove-tags", "Tags to drop.").metavar("TAG"))
         .flag(Flag::switch("clear-tags", "Drops all tags."))
         .flag(Flag::switch("async", "Return at once."))
-        .rule(Rule::AtMostOne(vec![vec!["to-latest"], vec!["to-revisions"], vec!["to-tags"]]))
-        .rule(Rule::AtMostOne(vec![vec!["set-tags"], vec!["clear-tags"], vec!["update-tags", "remove-tags"]]))
+        .rule(Rule::Exclusive(vec![vec!["to-latest"], vec!["to-revisions"], vec!["to-tags"]]))
+        .rule(Rule::Exclusive(vec![vec!["set-tags"], vec!["clear-tags"], vec!["update-tags", "remove-tags"]]))
         .examples(&["gcloud run services update-traffic my-service --to-revisions=my-service-00001-abc=10,LATEST=90 --region=us-central1"])
 }
 
@@ -77,8 +77,14 @@ fn target(revision: &str) -> Map<String, Value> {
     target
 }
 
+/// Percentages by revision.
+type Shares = Vec<(String, i64)>;
+
+/// Revisions by tag.
+type Tags = Vec<(String, String)>;
+
 /// The percent targets and the tag targets. A target with both becomes one of each.
-fn split(service: &Value) -> (Vec<(String, i64)>, Vec<(String, String)>) {
+fn split(service: &Value) -> (Shares, Tags) {
     let all = targets(service);
     let shares = all.iter().filter(|t| percent(t) > 0).map(|t| (goes_to(t), percent(t))).collect();
     let tags = all.iter().filter_map(|t| Some((tag(t)?.to_owned(), goes_to(t)))).collect();
@@ -127,18 +133,26 @@ pub fn tag_revision(service: &mut Value, tag: &str, revision: &str) {
 /// The percentage of traffic a revision gets, by its name or as the newest.
 pub fn share_of(service: &Value, revision: &str) -> i64 {
     let list = service.pointer("/status/traffic").and_then(Value::as_array).into_iter().flatten();
-    let mine = list.filter_map(Value::as_object).filter(|t| t.get("revisionName").and_then(Value::as_str) == Some(revision));
+    let mine = list
+        .filter_map(Value::as_object)
+        .filter(|t| t.get("revisionName").and_then(Value::as_str) == Some(revision));
     mine.map(percent).sum()
 }
 
 /// The URL of a tag.
 pub fn tag_url(service: &Value, wanted: &str) -> Option<String> {
-    let mut list = service.pointer("/status/traffic").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+    let mut list = service
+        .pointer("/status/traffic")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object);
     list.find(|t| tag(t) == Some(wanted))?.get("url")?.as_str().map(str::to_owned)
 }
 
 fn update_traffic(inv: &Invocation<'_>) -> Result<(), Failure> {
-    let flags = ["to-latest", "to-revisions", "to-tags", "set-tags", "update-tags", "remove-tags", "clear-tags"];
+    let flags =
+        ["to-latest", "to-revisions", "to-tags", "set-tags", "update-tags", "remove-tags", "clear-tags"];
     if !inv.args.has_any(&flags) {
         return Err(Failure::new("No traffic configuration change requested."));
     }
@@ -198,7 +212,9 @@ fn change(inv: &Invocation<'_>, service: &mut Value) -> Result<(), Failure> {
         let mut wanted = Vec::new();
         for (name, percent) in percentages("to-tags", pairs)? {
             let Some((_, revision)) = tags.iter().find(|(tag, _)| *tag == name) else {
-                return Err(Failure::new(format!("The following tag targets are not tags of the service: {name}")));
+                return Err(Failure::new(format!(
+                    "The following tag targets are not tags of the service: {name}"
+                )));
             };
             wanted.push((revision.clone(), percent));
         }
@@ -211,7 +227,9 @@ fn change(inv: &Invocation<'_>, service: &mut Value) -> Result<(), Failure> {
 fn percentages(flag: &str, pairs: &[(String, String)]) -> Result<Vec<(String, i64)>, Failure> {
     let one = |(name, text): &(String, String)| match text.parse::<i64>() {
         Ok(percent) if (0..=100).contains(&percent) => Ok((name.clone(), percent)),
-        _ => Err(Failure::new(format!("argument --{flag}: New traffic for key {name} must be an integer between 0 and 100, received: {text}"))),
+        _ => Err(Failure::new(format!(
+            "argument --{flag}: New traffic for key {name} must be an integer between 0 and 100, received: {text}"
+        ))),
     };
     pairs.iter().map(one).collect()
 }
@@ -219,21 +237,26 @@ fn percentages(flag: &str, pairs: &[(String, String)]) -> Result<Vec<(String, i6
 /// New shares: the wanted ones as they are, what is left in proportion to the shares of the others.
 fn reassign(old: &[(String, i64)], wanted: &[(String, i64)]) -> Result<Vec<(String, i64)>, Failure> {
     let total: i64 = wanted.iter().map(|(_, percent)| percent).sum();
-    let others: Vec<&(String, i64)> = old.iter().filter(|(name, _)| !wanted.iter().any(|(w, _)| w == name)).collect();
+    let others: Vec<&(String, i64)> =
+        old.iter().filter(|(name, _)| !wanted.iter().any(|(w, _)| w == name)).collect();
     let held: i64 = others.iter().map(|(_, percent)| percent).sum();
     let left = 100 - total;
     if left < 0 {
         return Err(Failure::new(format!("Over 100% of traffic is specified: {total}%.")));
     }
     if left > 0 && held == 0 {
-        return Err(Failure::new("Every target with traffic is updated but 100% of traffic has not been specified."));
+        return Err(Failure::new(
+            "Every target with traffic is updated but 100% of traffic has not been specified.",
+        ));
     }
     let mut shares: Vec<(String, i64)> = wanted.to_vec();
     if left == 0 {
         return Ok(shares);
     }
-    let mut rest: Vec<(String, i64, i64)> =
-        others.into_iter().map(|(name, percent)| (name.clone(), percent * left / held, percent * left % held)).collect();
+    let mut rest: Vec<(String, i64, i64)> = others
+        .into_iter()
+        .map(|(name, percent)| (name.clone(), percent * left / held, percent * left % held))
+        .collect();
     // The points that rounding left over go to the largest remainders.
     let over = left - rest.iter().map(|(_, percent, _)| percent).sum::<i64>();
     let mut order: Vec<usize> = (0..rest.len()).collect();
@@ -248,7 +271,8 @@ pub fn block(service: &Value, indent: usize) -> String {
     let shares = shares(service);
     let percents: Vec<String> = shares.iter().map(|share| format!("{}%", share.percent)).collect();
     let width = percents.iter().map(String::len).max().unwrap_or(0);
-    let tag_width = shares.iter().flat_map(|share| &share.tags).map(|(tag, _)| tag.len() + 1).max().unwrap_or(0);
+    let tag_width =
+        shares.iter().flat_map(|share| &share.tags).map(|(tag, _)| tag.len() + 1).max().unwrap_or(0);
     let blanks = " ".repeat(indent);
     let mut out = format!("{blanks}Traffic:\n");
     for (share, percent) in shares.iter().zip(percents) {
@@ -258,7 +282,8 @@ pub fn block(service: &Value, indent: usize) -> String {
         };
         out += &format!("{blanks}  {percent:width$} {name}\n");
         for (tag, url) in &share.tags {
-            out += format!("{blanks}{}{:tag_width$} {url}", " ".repeat(width + 5), format!("{tag}:")).trim_end();
+            out +=
+                format!("{blanks}{}{:tag_width$} {url}", " ".repeat(width + 5), format!("{tag}:")).trim_end();
             out.push('\n');
         }
     }

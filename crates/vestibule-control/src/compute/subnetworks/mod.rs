@@ -7,7 +7,7 @@ mod spans;
 mod tests;
 
 pub use automatic::{automatic, is_automatic};
-pub use proxy_only::{Role, has_active, is_proxy_only};
+pub use proxy_only::{Role, has_active, is_active, is_proxy_only};
 pub use spans::primary_range;
 
 use serde_json::{Value, json};

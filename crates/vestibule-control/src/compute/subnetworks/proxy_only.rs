@@ -61,10 +61,14 @@ pub fn is_proxy_only(doc: &Document) -> bool {
     PURPOSES.contains(&purpose(doc))
 }
 
+/// Whether this is the subnetwork that the proxies of regional load balancers have their addresses in.
+pub fn is_active(doc: &Document) -> bool {
+    is_regional(purpose(doc)) && Role::of(doc) == Some(Role::Active)
+}
+
 /// Whether regional load balancers can run in this region of this network.
 pub fn has_active(change: &Change<'_>, network: &ResourceName, region: &str) -> bool {
-    let mut there = peers(change, network, region);
-    there.any(|(_, doc)| is_regional(purpose(&doc)) && Role::of(&doc) == Some(Role::Active))
+    peers(change, network, region).any(|(_, doc)| is_active(&doc))
 }
 
 /// Checks role, size and company of a new subnetwork.

@@ -38,6 +38,7 @@ fn reason(v1: &str) -> Option<(&'static str, &'static str)> {
         "ContainerMissing" => ("reason", "CONTAINER_MISSING"),
         "ContainerPermissionDenied" => ("reason", "CONTAINER_PERMISSION_DENIED"),
         "ContainerImageUnauthorized" => ("reason", "CONTAINER_IMAGE_UNAUTHORIZED"),
+        "SecretsAccessCheckFailed" => ("reason", "SECRETS_ACCESS_CHECK_FAILED"),
         "ProgressDeadlineExceeded" => ("reason", "PROGRESS_DEADLINE_EXCEEDED"),
         "RevisionMissing" => ("reason", "UNKNOWN"),
         "HealthCheckContainerError" => ("revisionReason", "HEALTH_CHECK_CONTAINER_ERROR"),

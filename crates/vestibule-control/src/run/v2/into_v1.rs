@@ -10,8 +10,7 @@ use crate::{Document, Error, document};
 /// Parts of a service that are documented and not built.
 const SERVICE_NOT_BUILT: [&str; 4] = ["buildConfig", "multiRegionSettings", "sshEnabled", "functionalType"];
 /// Parts of a template that are documented and not built.
-const TEMPLATE_NOT_BUILT: [&str; 10] = [
-    "volumes",
+const TEMPLATE_NOT_BUILT: [&str; 9] = [
     "nodeSelector",
     "sandboxes",
     "serviceMesh",
@@ -23,15 +22,9 @@ const TEMPLATE_NOT_BUILT: [&str; 10] = [
     "workloadIdentityConfig",
 ];
 /// Parts of a container that are documented and not built.
-const CONTAINER_NOT_BUILT: [&str; 7] = [
-    "baseImageUri",
-    "buildConfig",
-    "dependsOn",
-    "sandboxLauncher",
-    "sourceCode",
-    "volumeMounts",
-    "workingDir",
-];
+const CONTAINER_NOT_BUILT: [&str; 4] = ["baseImageUri", "buildConfig", "sandboxLauncher", "sourceCode"];
+/// Kinds of volumes that are documented and not built.
+const VOLUME_NOT_BUILT: [&str; 4] = ["cloudSqlInstance", "filestore", "gcs", "nfs"];
 
 /// Reads a v2 document. `old` is the v1 document that it takes the place of.
 pub(super) fn wanted(body: Document, old: Option<&Value>) -> Result<Wanted, Error> {
@@ -134,12 +127,16 @@ fn target(target: &Value) -> Value {
 }
 
 fn template(template: &Document) -> Result<Document, Error> {
-    document::not_built(template, "run.projects.locations.services.template", &TEMPLATE_NOT_BUILT)?;
+    const WHAT: &str = "run.projects.locations.services.template";
+    document::not_built(template, WHAT, &TEMPLATE_NOT_BUILT)?;
     let null = Value::Null;
     let labels = own(template.get("labels").unwrap_or(&null), "template.labels")?;
     let mut annotations = own(template.get("annotations").unwrap_or(&null), "template.annotations")?;
     let first = document::items(template, "containers").first();
     template_annotations(template, first.and_then(|first| first["resources"].as_object()), &mut annotations);
+    if let Some(dependencies) = dependencies(document::items(template, "containers")) {
+        annotations.insert(a::CONTAINER_DEPENDENCIES.to_owned(), dependencies.into());
+    }
     let mut metadata = Map::new();
     if let Some(revision) = document::text(template, "revision") {
         metadata.insert("name".into(), revision.into());
@@ -152,8 +149,14 @@ fn template(template: &Document) -> Result<Document, Error> {
     }
     let mut spec = Map::new();
     let containers: Result<Vec<Value>, Error> =
-        document::items(template, "containers").iter().map(container).collect();
+        document::items(template, "containers").iter().map(|c| container(c, WHAT)).collect();
     spec.insert("containers".into(), Value::Array(containers?));
+    let volumes: Result<Vec<Value>, Error> =
+        document::items(template, "volumes").iter().map(|v| volume(v, WHAT)).collect();
+    let volumes = volumes?;
+    if !volumes.is_empty() {
+        spec.insert("volumes".into(), Value::Array(volumes));
+    }
     if let Some(concurrency) = document::integer(template, "maxInstanceRequestConcurrency") {
         spec.insert("containerConcurrency".into(), concurrency.into());
     }
@@ -226,17 +229,34 @@ fn template_annotations(template: &Document, resources: Option<&Document>, annot
     set(a::STARTUP_CPU_BOOST, said("startupCpuBoost").then(|| "true".to_owned()));
 }
 
-fn container(container: &Value) -> Result<Value, Error> {
+/// Which containers wait for which, as the annotation says it.
+fn dependencies(containers: &[Value]) -> Option<String> {
+    let waiting = containers.iter().filter(|container| !reach::items(container, &["dependsOn"]).is_empty());
+    let waiting: Map<String, Value> = waiting
+        .map(|container| {
+            (reach::text(container, &["name"]).unwrap_or_default().to_owned(), container["dependsOn"].clone())
+        })
+        .collect();
+    (!waiting.is_empty()).then(|| Value::Object(waiting).to_string())
+}
+
+/// A container. `what` is the field that it is in, for errors.
+pub(super) fn container(container: &Value, what: &str) -> Result<Value, Error> {
     let container = document::object(container);
-    document::not_built(
-        container,
-        "run.projects.locations.services.template.containers",
-        &CONTAINER_NOT_BUILT,
-    )?;
+    document::not_built(container, &format!("{what}.containers"), &CONTAINER_NOT_BUILT)?;
     let mut out = Map::new();
-    for field in
-        ["name", "image", "command", "args", "ports", "startupProbe", "livenessProbe", "readinessProbe"]
-    {
+    for field in [
+        "name",
+        "image",
+        "command",
+        "args",
+        "ports",
+        "workingDir",
+        "volumeMounts",
+        "startupProbe",
+        "livenessProbe",
+        "readinessProbe",
+    ] {
         if let Some(value) = container.get(field) {
             out.insert(field.to_owned(), value.clone());
         }
@@ -245,17 +265,62 @@ fn container(container: &Value) -> Result<Value, Error> {
         out.insert("resources".into(), json!({ "limits": limits }));
     }
     if let Some(Value::Array(env)) = container.get("env") {
-        let mut variables = Vec::with_capacity(env.len());
-        for variable in env {
-            if variable.get("valueSource").is_some() {
-                let what = "run.projects.locations.services.template.containers.env.valueSource";
-                return Err(Error::not_implemented(what));
-            }
-            variables.push(variable.clone());
-        }
-        out.insert("env".into(), Value::Array(variables));
+        out.insert("env".into(), env.iter().map(variable).collect());
     }
     Ok(Value::Object(out))
+}
+
+fn variable(variable: &Value) -> Value {
+    let reference = &variable["valueSource"]["secretKeyRef"];
+    if reference.is_null() {
+        return variable.clone();
+    }
+    // Without a word, the newest version.
+    let version = reach::text(reference, &["version"]).unwrap_or("latest");
+    let reference = json!({ "name": reference["secret"], "key": version });
+    json!({ "name": variable["name"], "valueFrom": { "secretKeyRef": reference } })
+}
+
+/// A volume. `what` is the field that it is in, for errors.
+pub(super) fn volume(volume: &Value, what: &str) -> Result<Value, Error> {
+    let volume = document::object(volume);
+    document::not_built(volume, &format!("{what}.volumes"), &VOLUME_NOT_BUILT)?;
+    let mut out = Map::new();
+    out.insert("name".into(), volume.get("name").cloned().unwrap_or_default());
+    if let Some(memory @ Value::Object(_)) = volume.get("emptyDir") {
+        let mut source = Map::new();
+        match reach::text(memory, &["medium"]) {
+            Some("MEMORY") => drop(source.insert("medium".into(), "Memory".into())),
+            Some("DISK") => drop(source.insert("medium".into(), "Disk".into())),
+            _ => {}
+        }
+        if let Some(limit) = reach::text(memory, &["sizeLimit"]) {
+            source.insert("sizeLimit".into(), limit.into());
+        }
+        out.insert("emptyDir".into(), Value::Object(source));
+    }
+    if let Some(secret @ Value::Object(_)) = volume.get("secret") {
+        let mut source = Map::new();
+        source.insert("secretName".into(), secret["secret"].clone());
+        if !secret["defaultMode"].is_null() {
+            source.insert("defaultMode".into(), secret["defaultMode"].clone());
+        }
+        let items = reach::items(secret, &["items"]);
+        if !items.is_empty() {
+            source.insert("items".into(), items.iter().map(secret_item).collect());
+        }
+        out.insert("secret".into(), Value::Object(source));
+    }
+    Ok(Value::Object(out))
+}
+
+fn secret_item(item: &Value) -> Value {
+    let version = reach::text(item, &["version"]).unwrap_or("latest");
+    let mut out = json!({ "key": version, "path": item["path"] });
+    if !item["mode"].is_null() {
+        out["mode"] = item["mode"].clone();
+    }
+    out
 }
 
 /// Keeps what v2 cannot say: annotations and labels in its own namespaces that it has no field for, and the spelling
@@ -308,6 +373,7 @@ const TEMPLATE_FIELDS: &[&str] = &[
     a::NETWORK_INTERFACES,
     a::CPU_THROTTLING,
     a::STARTUP_CPU_BOOST,
+    a::CONTAINER_DEPENDENCIES,
 ];
 
 fn carry(old: &Value, new: &mut Value, fields: &[&str]) {

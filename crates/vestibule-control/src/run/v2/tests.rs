@@ -203,9 +203,14 @@ fn refusals_name_v2_s_fields() {
     let reserved = json!({"run.googleapis.com/x": "1"});
     assert_eq!(field(body(), "/annotations", reserved.clone()), "annotations[run.googleapis.com/x]");
     assert_eq!(field(body(), "/template/labels", reserved), "template.labels[run.googleapis.com/x]");
-    let secret = json!([{"name": "A", "valueSource": {"secretKeyRef": {"secret": "s"}}}]);
-    assert!(field(body(), "/template/containers/0/env", secret).starts_with("501 "));
-    assert!(field(body(), "/template/volumes", json!([{"name": "v", "emptyDir": {}}])).starts_with("501 "));
+    let secret = json!([{"name": "A", "valueSource": {"secretKeyRef": {"version": "1"}}}]);
+    assert!(
+        field(body(), "/template/containers/0/env", secret).starts_with("template.containers[0].env[0].")
+    );
+    let volume = |source: Value| field(body(), "/template/volumes", json!([{"name": "v", "gcs": source}]));
+    assert!(volume(json!({"bucket": "b"})).starts_with("501 "));
+    let secret = json!([{"name": "v", "secret": {"secret": ""}}]);
+    assert_eq!(field(body(), "/template/volumes", secret), "template.volumes[0].secret.secretName");
     match world.create_v2("Svc", body()) {
         Err(Error::Invalid { field, .. }) => assert_eq!(field, "service_id"),
         other => panic!("{other:?}"),

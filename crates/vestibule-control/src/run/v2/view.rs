@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::super::annotation as a;
 use super::super::json as reach;
 use super::super::name::{Kind, Name};
+use super::super::pod;
 use super::super::revision as rev;
 use super::super::{status, template as templates};
 use super::condition::{self, condition};
@@ -18,14 +19,14 @@ pub(super) fn etag(stored: &Value) -> String {
 }
 
 /// A document that is being filled: nothing empty gets in.
-struct Sparse(Document);
+pub(super) struct Sparse(Document);
 
 impl Sparse {
-    fn new() -> Sparse {
+    pub(super) fn new() -> Sparse {
         Sparse(Map::new())
     }
 
-    fn set(&mut self, field: &str, value: impl Into<Value>) -> &mut Sparse {
+    pub(super) fn set(&mut self, field: &str, value: impl Into<Value>) -> &mut Sparse {
         let value = value.into();
         let empty = match &value {
             Value::Null => true,
@@ -41,7 +42,7 @@ impl Sparse {
         self
     }
 
-    fn value(self) -> Value {
+    pub(super) fn value(self) -> Value {
         Value::Object(self.0)
     }
 }
@@ -173,7 +174,8 @@ fn template(template: &Value, as_wanted: bool) -> Value {
         .set("vpcAccess", vpc_access(&annotation))
         .set("timeout", spec["timeoutSeconds"].as_i64().map(|seconds| format!("{seconds}s")))
         .set("serviceAccount", spec["serviceAccountName"].clone())
-        .set("containers", containers(spec, &annotation))
+        .set("containers", containers(template, &annotation))
+        .set("volumes", volumes(template))
         .set(
             "executionEnvironment",
             match annotation(a::EXECUTION_ENVIRONMENT) {
@@ -218,31 +220,98 @@ fn vpc_access<'a>(annotation: &impl Fn(&str) -> Option<&'a str>) -> Value {
     out.value()
 }
 
-fn containers<'a>(spec: &Value, annotation: &impl Fn(&str) -> Option<&'a str>) -> Value {
-    let of = |container: &Value| {
-        let mut out = Sparse::new();
-        for field in [
-            "name",
-            "image",
-            "command",
-            "args",
-            "env",
-            "ports",
-            "startupProbe",
-            "livenessProbe",
-            "readinessProbe",
-        ] {
-            out.set(field, container[field].clone());
-        }
+/// The containers of a template.
+fn containers<'a>(template: &Value, annotation: &impl Fn(&str) -> Option<&'a str>) -> Value {
+    let spec = &template["spec"];
+    let mut named = spec.clone();
+    templates::name_containers(&mut named);
+    let dependencies = pod::dependencies(template);
+    let of = |(at, container): (usize, &Value)| {
+        let mut out = container_without_resources(template, container);
         let mut resources = Sparse::new();
         resources
             .set("limits", container["resources"]["limits"].clone())
             .set("cpuIdle", annotation(a::CPU_THROTTLING).is_none_or(a::is_true))
             .set("startupCpuBoost", annotation(a::STARTUP_CPU_BOOST).is_some_and(a::is_true));
         out.set("resources", resources.value());
+        let name = named["containers"][at]["name"].as_str().unwrap_or_default();
+        out.set("dependsOn", dependencies.get(name).map(|names| json!(names)));
         out.value()
     };
-    reach::items(spec, &["containers"]).iter().map(of).collect()
+    reach::items(spec, &["containers"]).iter().enumerate().map(of).collect()
+}
+
+/// A container as far as services and jobs show it alike.
+pub(super) fn container_without_resources(template: &Value, container: &Value) -> Sparse {
+    let mut out = Sparse::new();
+    for field in [
+        "name",
+        "image",
+        "command",
+        "args",
+        "ports",
+        "workingDir",
+        "volumeMounts",
+        "startupProbe",
+        "livenessProbe",
+        "readinessProbe",
+    ] {
+        out.set(field, container[field].clone());
+    }
+    let env = reach::items(container, &["env"]).iter().map(|v| variable(template, v)).collect::<Value>();
+    out.set("env", env);
+    out
+}
+
+fn variable(template: &Value, variable: &Value) -> Value {
+    let reference = &variable["valueFrom"]["secretKeyRef"];
+    if reference.is_null() {
+        return variable.clone();
+    }
+    let reference = json!({ "secret": secret(template, &reference["name"]), "version": reference["key"] });
+    json!({ "name": variable["name"], "valueSource": { "secretKeyRef": reference } })
+}
+
+/// A secret's name: v2 has no aliases.
+fn secret(template: &Value, name: &Value) -> Value {
+    let alias = name.as_str().and_then(|name| pod::aliases(template).find(|(alias, _)| *alias == name));
+    alias.map_or_else(|| name.clone(), |(_, full)| full.into())
+}
+
+/// The volumes of a template.
+pub(super) fn volumes(template: &Value) -> Value {
+    let of = |volume: &Value| {
+        let mut out = Sparse::new();
+        out.set("name", volume["name"].clone());
+        if let memory @ Value::Object(_) = &volume["emptyDir"] {
+            let mut source = Sparse::new();
+            let medium = match memory["medium"].as_str() {
+                Some("Memory") => Some("MEMORY"),
+                Some("Disk") => Some("DISK"),
+                _ => None,
+            };
+            source.set("medium", medium).set("sizeLimit", memory["sizeLimit"].clone());
+            // Even an empty one says something.
+            out.0.insert("emptyDir".into(), source.value());
+        }
+        if let from @ Value::Object(_) = &volume["secret"] {
+            let item = |item: &Value| {
+                let mut out = Sparse::new();
+                out.set("path", item["path"].clone())
+                    .set("version", item["key"].clone())
+                    .set("mode", item["mode"].clone());
+                out.value()
+            };
+            let mut source = Sparse::new();
+            source
+                .set("secret", secret(template, &from["secretName"]))
+                .set("items", reach::items(from, &["items"]).iter().map(item).collect::<Value>())
+                .set("defaultMode", from["defaultMode"].clone());
+            out.set("secret", source.value());
+        }
+        out.value()
+    };
+    reach::items(template, &["spec", "volumes"]).iter().map(of).collect()
 }
 
 /// A revision; `service` tells whether it is in use.

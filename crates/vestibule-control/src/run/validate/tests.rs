@@ -68,9 +68,9 @@ fn containers() {
     assert_eq!(container(json!({"image": "x", "name": "Web"})).as_deref(), Some("name"));
     let none = refused(json!({}), json!({"template": {"spec": {"containers": []}}}));
     assert_eq!(none.as_deref(), Some("spec.template.spec.containers"));
-    let two = json!({"template": {"spec": {"containers": [{"image": "x"}, {"image": "y"}]}}});
-    assert_eq!(refused(json!({}), two).as_deref(), Some("501 run.services.template.containers (sidecars)"));
-    assert!(container(json!({"image": "x", "volumeMounts": [{"name": "v"}]})).unwrap().starts_with("501 "));
+    assert_eq!(container(json!({"image": "x", "workingDir": "/srv"})), None);
+    assert_eq!(container(json!({"image": "x", "workingDir": "srv"})).as_deref(), Some("workingDir"));
+    assert!(container(json!({"image": "x", "envFrom": [{"prefix": "p"}]})).unwrap().starts_with("501 "));
     assert_eq!(container(json!({"image": "x", "resources": {"requests": {}}})), None);
 }
 
@@ -104,11 +104,130 @@ fn variables() {
     assert_eq!(env(json!([{"name": "PORT", "value": "1"}])).as_deref(), Some("env"));
     assert_eq!(env(json!([{"name": "A"}, {"name": "A"}])).as_deref(), Some("env[1].name"));
     assert_eq!(env(json!([{"name": "A=B"}])).as_deref(), Some("env[0].name"));
-    assert!(
-        env(json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "1"}}}]))
-            .unwrap()
-            .starts_with("501 ")
-    );
+    let secret = |reference: Value| env(json!([{"name": "A", "valueFrom": {"secretKeyRef": reference}}]));
+    assert_eq!(secret(json!({"name": "s", "key": "latest"})), None);
+    assert_eq!(secret(json!({"name": "s"})).as_deref(), Some("env[0].valueFrom.secretKeyRef.key"));
+    assert_eq!(secret(json!({"key": "1"})).as_deref(), Some("env[0].valueFrom.secretKeyRef.name"));
+    let both = json!([{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "1"}}}]);
+    assert_eq!(env(both).as_deref(), Some("env[0].value"));
+    let other = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]);
+    assert!(env(other).unwrap().starts_with("501 "));
+}
+
+/// A template of several containers, with annotations.
+fn several(containers: Value, annotations: Value) -> Option<String> {
+    let template = json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}});
+    refused(json!({}), json!({"template": template}))
+}
+
+#[test]
+fn several_containers() {
+    let app = json!({"image": "x", "name": "app", "ports": [{"containerPort": 8080}]});
+    let proxy = json!({"image": "y", "name": "proxy"});
+    let none = json!({});
+    assert_eq!(several(json!([app, proxy]), none.clone()), None);
+    assert_eq!(several(json!([proxy, app, {"image": "z"}]), none.clone()), None);
+    for (containers, field) in [
+        (json!([proxy, {"image": "z"}]), "spec.template.spec.containers.ports"),
+        (
+            json!([app, {"image": "z", "ports": [{"containerPort": 1}]}]),
+            "spec.template.spec.containers.ports",
+        ),
+        (json!([app, proxy, proxy]), "spec.template.spec.containers[2].name"),
+        (json!(vec![app.clone(); 11]), "spec.template.spec.containers"),
+    ] {
+        assert_eq!(several(containers.clone(), none.clone()).as_deref(), Some(field), "{containers}");
+    }
+    let half = |name: &str| json!({"image": name, "resources": {"limits": {"cpu": "0.5", "memory": "1Gi"}}});
+    let mut listening = half("x");
+    listening["ports"] = json!([{"containerPort": 8080}]);
+    assert_eq!(several(json!([listening, half("y")]), none), None, "one processor together");
+}
+
+#[test]
+fn containers_that_wait() {
+    let containers = json!([
+        {"image": "x", "name": "app", "ports": [{"containerPort": 8080}]},
+        {"image": "y", "name": "proxy"},
+        {"image": "z", "name": "cache"},
+    ]);
+    let waiting = |order: &str| {
+        several(containers.clone(), json!({"run.googleapis.com/container-dependencies": order})).is_some()
+    };
+    assert!(!waiting(r#"{"app": ["proxy", "cache"], "proxy": ["cache"]}"#));
+    for bad in [
+        "app",
+        r#"{"app": "proxy"}"#,
+        r#"{"app": ["none"]}"#,
+        r#"{"none": ["app"]}"#,
+        r#"{"app": ["app"]}"#,
+        r#"{"app": ["proxy"], "proxy": ["cache"], "cache": ["app"]}"#,
+    ] {
+        assert!(waiting(bad), "{bad}");
+    }
+}
+
+#[test]
+fn volumes() {
+    let memory = json!({"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}});
+    let secret =
+        json!({"name": "s", "secret": {"secretName": "top", "items": [{"key": "1", "path": "a/b"}]}});
+    let volumes = |volumes: Value, mounts: Value| {
+        let spec = json!({"containers": [{"image": "x", "volumeMounts": mounts}], "volumes": volumes});
+        let field = refused(json!({}), json!({"template": {"spec": spec}}))?;
+        Some(field.replace("spec.template.spec.", "").replace("containers[0].", ""))
+    };
+    let mounts = json!([{"name": "m", "mountPath": "/m", "subPath": "d"}, {"name": "s", "mountPath": "/s"}]);
+    assert_eq!(volumes(json!([memory, secret]), mounts), None);
+    for (bad, field) in [
+        (json!([{"emptyDir": {}}]), "volumes[0].name"),
+        (json!([{"name": "v"}]), "volumes[0].name"),
+        (json!([memory, memory]), "volumes[1].name"),
+        (json!([{"name": "v", "emptyDir": {"sizeLimit": "lots"}}]), "volumes[0].emptyDir.sizeLimit"),
+        (
+            json!([{"name": "v", "emptyDir": {"medium": "Disk"}}]),
+            "501 run.services.template.volumes.emptyDir.medium (Disk)",
+        ),
+        (json!([{"name": "v", "nfs": {"server": "s"}}]), "501 run.services.template.volumes.nfs"),
+        (json!([{"name": "v", "secret": {"optional": false}}]), "volumes[0].secret.secretName"),
+    ] {
+        assert_eq!(volumes(bad.clone(), json!([])).as_deref(), Some(field), "{bad}");
+    }
+    for (item, field) in [
+        (json!({"key": "1", "path": "/a"}), "path"),
+        (json!({"key": "1", "path": "a/../b"}), "path"),
+        (json!({"key": "1"}), "path"),
+        (json!({"path": "a"}), "key"),
+        (json!({"key": "1", "path": "a", "mode": 512}), "mode"),
+    ] {
+        let bad = json!([{"name": "v", "secret": {"secretName": "s", "items": [item]}}]);
+        let expected = format!("volumes[0].secret.items[0].{field}");
+        assert_eq!(volumes(bad, json!([])), Some(expected), "{item}");
+    }
+    for (mount, field) in [
+        (json!([{"name": "x", "mountPath": "/x"}]), "volumeMounts[0].name"),
+        (json!([{"name": "m", "mountPath": "x"}]), "volumeMounts[0].mountPath"),
+        (json!([{"name": "m", "mountPath": "/"}]), "volumeMounts[0].mountPath"),
+        (json!([{"name": "m", "mountPath": "/a:b"}]), "volumeMounts[0].mountPath"),
+        (json!([{"name": "m", "mountPath": "/a/../b"}]), "volumeMounts[0].mountPath"),
+        (
+            json!([{"name": "m", "mountPath": "/a"}, {"name": "s", "mountPath": "/a"}]),
+            "volumeMounts[1].mountPath",
+        ),
+        (json!([{"name": "s", "mountPath": "/a", "subPath": "b"}]), "volumeMounts[0].subPath"),
+        (json!([{"name": "m", "mountPath": "/a", "subPath": "../b"}]), "volumeMounts[0].subPath"),
+    ] {
+        assert_eq!(volumes(json!([memory, secret]), mount.clone()).as_deref(), Some(field), "{mount}");
+    }
+}
+
+#[test]
+fn aliases_of_secrets() {
+    let alias = |value: &str| several(json!([{"image": "x"}]), json!({"run.googleapis.com/secrets": value}));
+    assert_eq!(alias("a:projects/1/secrets/s,b:projects/p/secrets/t"), None);
+    for bad in ["a:s", ":projects/1/secrets/s", "a:projects//secrets/s"] {
+        assert!(alias(bad).is_some(), "{bad}");
+    }
 }
 
 #[test]

@@ -88,8 +88,13 @@ impl World {
 
     /// Nothing was left, and nothing outside was touched.
     fn assert_clean(&self, what: &str) {
-        assert_eq!(fs::read_dir(self.0.path().join("layers")).unwrap().count(), 0, "{what}: something was left");
-        let mut names: Vec<_> = fs::read_dir(self.0.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(
+            fs::read_dir(self.0.path().join("layers")).unwrap().count(),
+            0,
+            "{what}: something was left"
+        );
+        let mut names: Vec<_> =
+            fs::read_dir(self.0.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["layers", "packed", "victim"], "{what}: written outside");
         assert_eq!(fs::read_to_string(self.0.path().join("victim")).unwrap(), "untouched", "{what}");
@@ -133,7 +138,10 @@ fn hostile_layers_are_refused_and_leave_nothing() {
         ("hard link to a folder", Layer::default().folder("d").link("x", "d")),
         ("hard link to the root", Layer::default().link("x", "/")),
         ("hard link to a whiteout", Layer::default().file(".wh.y", "").link("x", "y")),
-        ("write through a hard link", Layer::default().symlink("s", "../../victim").link("h", "s").file("h/x", "x")),
+        (
+            "write through a hard link",
+            Layer::default().symlink("s", "../../victim").link("h", "s").file("h/x", "x"),
+        ),
         ("character device", Layer::default().raw(EntryType::Char, b"null", b"", b"")),
         ("block device", Layer::default().raw(EntryType::Block, b"sda", b"", b"")),
         ("unknown kind", Layer::default().raw(EntryType::new(b'Z'), b"x", b"", b"")),
@@ -150,7 +158,10 @@ fn hostile_layers_are_refused_and_leave_nothing() {
         ("path through a file", Layer::default().file("f", "").file("f/x", "")),
         ("hidden path", Layer::default().pax(&[("path", "../victim")]).file("x", "x")),
         ("hidden link", Layer::default().pax(&[("linkpath", "../../victim")]).link("x", "ok")),
-        ("long hidden path", Layer::default().raw(EntryType::GNULongName, b"l", b"", b"../victim\0").file("x", "x")),
+        (
+            "long hidden path",
+            Layer::default().raw(EntryType::GNULongName, b"l", b"", b"../victim\0").file("x", "x"),
+        ),
         ("two sizes", Layer::default().pax(&[("size", "0")]).file("x", "abc")),
         ("no size", Layer::default().pax(&[("size", "-1")]).file("x", "abc")),
         ("long component", Layer::default().pax(&[("path", &long)]).file("x", "abc")),
@@ -199,15 +210,27 @@ fn bombs_and_lies_are_refused() {
 #[test]
 fn every_packing_gives_the_same() {
     let content = Layer::default().folder("d").file("d/x", "content").end();
-    let table = vec![("tar", content.clone()), ("gzip", gzip(&content)), ("zstd", zstd(&content)), ("skippable", {
-        [&[0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3][..], &zstd(&content), &[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]].concat()
-    }), ("two gzip members", {
-        let (a, b) = content.split_at(600);
-        [gzip(a), gzip(b)].concat()
-    }), ("two frames", {
-        let (a, b) = content.split_at(600);
-        [zstd(a), zstd(b)].concat()
-    })];
+    let table = vec![
+        ("tar", content.clone()),
+        ("gzip", gzip(&content)),
+        ("zstd", zstd(&content)),
+        ("skippable", {
+            [
+                &[0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3][..],
+                &zstd(&content),
+                &[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0],
+            ]
+            .concat()
+        }),
+        ("two gzip members", {
+            let (a, b) = content.split_at(600);
+            [gzip(a), gzip(b)].concat()
+        }),
+        ("two frames", {
+            let (a, b) = content.split_at(600);
+            [zstd(a), zstd(b)].concat()
+        }),
+    ];
     for (what, packed) in table {
         let world = World::new();
         world.unpack(&packed, &content).unwrap_or_else(|error| panic!("{what}: {}", error.chain()));
@@ -232,7 +255,10 @@ fn files_links_folders_and_their_attributes() {
     );
     let at = |path: &str| world.target().join(path);
     assert_eq!(fs::read_to_string(at("etc/absolute")).unwrap(), "a");
-    assert_eq!(fs::metadata(at("etc/absolute")).unwrap().ino(), fs::metadata(at("etc/linked")).unwrap().ino());
+    assert_eq!(
+        fs::metadata(at("etc/absolute")).unwrap().ino(),
+        fs::metadata(at("etc/linked")).unwrap().ino()
+    );
     assert_eq!(fs::read_link(at("etc/anywhere")).unwrap(), Path::new("../../../victim"));
     assert_eq!(fs::read_to_string(at("etc/absolute2")).unwrap(), "second");
     assert!(fs::metadata(at("pipe")).unwrap().file_type().is_fifo());

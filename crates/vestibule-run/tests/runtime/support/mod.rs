@@ -6,7 +6,6 @@
 pub mod client;
 pub mod server;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,30 +40,22 @@ pub fn program(name: &str) -> Program {
 /// A revision that runs the test server in a mode.
 pub fn revision(name: &str, mode: &str) -> Revision {
     let exe = std::env::current_exe().unwrap();
-    Revision {
-        name: name.into(),
-        image: format!("process:{}", exe.display()),
-        command: Vec::new(),
+    let container = Container {
         args: role("role_server"),
         env: vec![("MODE".into(), mode.into())],
-        container_name: "app-1".into(),
-        port: 8080,
-        protocol: Protocol::Http1,
-        concurrency: 80,
-        min_instances: 0,
-        max_instances: 100,
-        timeout: Duration::from_secs(300),
-        service_account: "sa@demo.iam.gserviceaccount.com".into(),
-        startup_probe: Probe::default_tcp(8080),
-        limits: BTreeMap::new(),
-        proven: true,
-    }
+        ..Container::new("app-1", &format!("process:{}", exe.display()))
+    };
+    Revision { service_account: "sa@demo.iam.gserviceaccount.com".into(), ..Revision::new(name, container) }
 }
 
 /// The sample service.
 pub fn hello(name: &str) -> Revision {
-    let (image, args) = ("gcr.io/cloudrun/hello:latest".into(), Vec::new());
-    Revision { image, args, env: Vec::new(), ..revision(name, "") }
+    let mut revision = revision(name, "");
+    let container = &mut revision.container;
+    container.image = "gcr.io/cloudrun/hello:latest".into();
+    container.args.clear();
+    container.env.clear();
+    revision
 }
 
 /// A service that anyone may enter, all of whose traffic goes to the first of the revisions.
@@ -102,8 +93,13 @@ pub fn runtime(
     config.allow_programs = true;
     config.shutdown_grace = Duration::from_secs(2);
     let issuer = Issuer::open(&folder.join("keys")).unwrap();
-    let mut dependencies =
-        Dependencies { verifier: issuer.verifier(), logs: logs.sink(), metadata: None, containers: None };
+    let mut dependencies = Dependencies {
+        verifier: issuer.verifier(),
+        logs: logs.sink(),
+        metadata: None,
+        containers: None,
+        secrets: None,
+    };
     change(&mut config, &mut dependencies);
     (Runtime::start(config, dependencies).unwrap(), logs)
 }
@@ -162,6 +158,7 @@ pub fn admit(front: &Front, service: &str) -> Admitted {
         authorization: None,
         serverless_authorization: None,
         path: "/",
+        cookies: None,
     };
     front.admit(&ask).unwrap_or_else(|refusal| panic!("{refusal:?}"))
 }

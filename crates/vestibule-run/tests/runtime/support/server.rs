@@ -45,12 +45,22 @@ pub fn run() -> ! {
             });
             serve()
         }
+        // A sidecar: it listens on a port of its own.
+        "at" => serve_at(argument.parse().unwrap()),
+        // Cannot start unless something listens on a port already.
+        "after" => match TcpStream::connect(("127.0.0.1", argument.parse().unwrap())) {
+            Ok(_) => serve(),
+            Err(_) => std::process::exit(5),
+        },
         _ => serve(),
     }
 }
 
 fn serve() -> ! {
-    let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
+    serve_at(std::env::var("PORT").unwrap().parse().unwrap())
+}
+
+fn serve_at(port: u16) -> ! {
     let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
     loop {
         if let Ok((stream, _)) = listener.accept() {
@@ -59,7 +69,8 @@ fn serve() -> ! {
     }
 }
 
-/// `/env`: the environment. `/wait/MS`: after so long. `/exit`: ends without an answer.
+/// `/env`: the environment. `/cwd`: the working directory. `/wait/MS`: after so long. `/exit`: ends without an answer.
+/// `/health`: 500 if the file exists that the variable `SICK` names.
 fn answer(stream: TcpStream) {
     let mut lines = BufReader::new(&stream).lines();
     let Some(Ok(first)) = lines.next() else { return };
@@ -72,9 +83,13 @@ fn answer(stream: TcpStream) {
         std::thread::sleep(Duration::from_millis(wait.parse().unwrap()));
     }
     let body = match path.as_str() {
+        "/cwd" => std::env::current_dir().unwrap().display().to_string(),
         "/env" => std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect(),
         _ => std::process::id().to_string(),
     };
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let sick =
+        path == "/health" && std::env::var_os("SICK").is_some_and(|file| std::fs::exists(file).unwrap());
+    let status = if sick { "500 Sick" } else { "200 OK" };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let _ = (&stream).write_all(format!("{head}{body}").as_bytes());
 }

@@ -55,7 +55,14 @@ impl Batch {
         (self.bytes, receipt)
     }
 
-    fn write(&mut self, kind: u16, flags: u16, family: u8, resource: u16, body: impl FnOnce(&mut Attributes<'_>)) {
+    fn write(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        family: u8,
+        resource: u16,
+        body: impl FnOnce(&mut Attributes<'_>),
+    ) {
         self.sequence += 1;
         self.last = self.bytes.len();
         let bytes = &mut self.bytes;
@@ -128,7 +135,11 @@ mod tests {
         assert_eq!(receipt, 2);
         let second = &bytes[20..48];
         assert_eq!(second[..4], 28u32.to_ne_bytes());
-        assert_eq!(second[4..8], [0, 10, (REQUEST | ACK) as u8, 4], "nftables, message 0, request with receipt");
+        assert_eq!(
+            second[4..8],
+            [0, 10, (REQUEST | ACK) as u8, 4],
+            "nftables, message 0, request with receipt"
+        );
         assert_eq!(second[20..], [8, 0, 1, 0, b'v', b'p', b'c', 0]);
     }
 

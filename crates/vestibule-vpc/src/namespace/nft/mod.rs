@@ -256,7 +256,9 @@ fn can_match(traffic: &Traffic) -> bool {
 /// The elements of an interval set: each range's first, and what comes after its last, marked as an end. A range that
 /// reaches the very last needs no end.
 fn bounds<T: crate::intervals::Countable>(set: &Intervals<T>) -> impl Iterator<Item = (T, bool)> + '_ {
-    set.ranges().flat_map(|(first, last)| [Some((first, false)), last.next().map(|end| (end, true))]).flatten()
+    set.ranges()
+        .flat_map(|(first, last)| [Some((first, false)), last.next().map(|end| (end, true))])
+        .flatten()
 }
 
 /// A rule's comment as the `nft` program keeps and shows it: type 0, length, text.
@@ -269,9 +271,13 @@ fn user_data(comment: &str) -> Vec<u8> {
 /// wait to be read.
 fn send(bytes: &[u8], receipt: u32) -> io::Result<()> {
     let family = AddressFamily::NETLINK;
-    let socket = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::NETFILTER))?;
+    let socket =
+        rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::NETFILTER))?;
     // A batch is one packet, however long. Where forcing is not allowed the usual size has to do.
-    let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, bytes.len().saturating_mul(2).max(1 << 16));
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(
+        &socket,
+        bytes.len().saturating_mul(2).max(1 << 16),
+    );
     rustix::net::sendto(&socket, bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     // An answer quotes what it refuses; only its beginning matters.
     let mut buffer = [0; 256];
@@ -288,5 +294,9 @@ fn send(bytes: &[u8], receipt: u32) -> io::Result<()> {
             None => {}
         }
     }
-    if received { Ok(()) } else { Err(io::Error::other("the kernel did not answer a change of firewall rules")) }
+    if received {
+        Ok(())
+    } else {
+        Err(io::Error::other("the kernel did not answer a change of firewall rules"))
+    }
 }

@@ -10,6 +10,9 @@ use crate::firewall::{Flow, SCTP, TCP, UDP, decide};
 /// How long a packet that should be dropped is waited for.
 const DROPPED: Duration = Duration::from_millis(250);
 
+/// Ports of the far client.
+const PORTS: [u16; 4] = [80, 81, 8080, u16::MAX];
+
 const PROXY: Ipv4Addr = Ipv4Addr::new(10, 129, 0, 2);
 
 fn only(ip: Ipv4Addr) -> Addresses {
@@ -25,7 +28,13 @@ fn tcp(ranges: &[(u16, u16)]) -> Vec<Traffic> {
 }
 
 /// Whether the client at `from` gets a connection to an address; waits longer if it should.
-fn connects(driver: &Namespaces, net: &NetworkId, from: Ipv4Addr, to: (Ipv4Addr, u16), expected: bool) -> bool {
+fn connects(
+    driver: &Namespaces,
+    net: &NetworkId,
+    from: Ipv4Addr,
+    to: (Ipv4Addr, u16),
+    expected: bool,
+) -> bool {
     let patience = if expected { PATIENCE } else { DROPPED };
     as_client(driver, net, from, move || TcpStream::connect_timeout(&to.into(), patience)).is_ok()
 }
@@ -40,7 +49,7 @@ fn meant(rules: &[FirewallRule], source: Ipv4Addr, destination: Ipv4Addr, protoc
 fn the_kernel_decides_as_the_rules_say() {
     let Some(driver) = namespaces() else { return };
     let net = two_clients(&driver, "fw-a");
-    let _listeners = [80, 81, 8080, u16::MAX].map(|port| listen_as(&driver, &net, THERE, port));
+    let _listeners = PORTS.map(|port| listen_as(&driver, &net, THERE, port));
     let (ingress, egress) = (Direction::Ingress, Direction::Egress);
     let (allow, deny) = (Action::Allow, Action::Deny);
     let named = |name: &str, rule: FirewallRule| FirewallRule { name: name.into(), ..rule };
@@ -51,7 +60,8 @@ fn the_kernel_decides_as_the_rules_say() {
     let from_there = FirewallRule { sources: only(THERE), ..rule(ingress, allow) };
     let to_here = FirewallRule { destinations: only(HERE), ..rule(ingress, allow) };
     let to_nobody = FirewallRule { destinations: Addresses::none(), ..rule(ingress, allow) };
-    let udp = FirewallRule { traffic: vec![Traffic { protocol: Some(UDP), ports: None }], ..rule(ingress, allow) };
+    let udp =
+        FirewallRule { traffic: vec![Traffic { protocol: Some(UDP), ports: None }], ..rule(ingress, allow) };
     let mixed = FirewallRule {
         traffic: vec![
             Traffic { protocol: Some(1), ports: None },
@@ -84,10 +94,18 @@ fn the_kernel_decides_as_the_rules_say() {
     ];
     for rules in &rulesets {
         driver.set_firewall(&net, rules).unwrap();
-        for port in [80, 81, 8080, u16::MAX] {
-            let expected = meant(rules, HERE, THERE, TCP, port);
-            assert_eq!(connects(&driver, &net, HERE, (THERE, port), expected), expected, "port {port}: {rules:#?}");
-        }
+        let cases = PORTS.map(|port| (port, meant(rules, HERE, THERE, TCP, port)));
+        // All at once: one that is dropped takes its time.
+        let connected = as_client(&driver, &net, HERE, move || {
+            let tries = cases.map(|(port, expected)| {
+                let patience = if expected { PATIENCE } else { DROPPED };
+                std::thread::spawn(move || {
+                    TcpStream::connect_timeout(&(THERE, port).into(), patience).is_ok()
+                })
+            });
+            Ok(tries.map(|tried| tried.join().unwrap()))
+        });
+        assert_eq!(connected.unwrap(), cases.map(|(_, expected)| expected), "ports {PORTS:?}: {rules:#?}");
     }
 }
 

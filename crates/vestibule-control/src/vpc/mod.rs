@@ -1,4 +1,13 @@
-//! Which networks there are, and their subnets: what the machine's networks are made from.
+//! What the machine's networks are made from: which there are, their subnets, their firewall rules, and whose the
+//! addresses inside them are. All of it is read from a view of the store; nothing here keeps state.
+
+mod addresses;
+mod firewall;
+#[cfg(test)]
+mod tests;
+
+pub use addresses::{proxy_addresses, region_addresses};
+pub use firewall::{Member, firewall};
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,46 @@
+//! Whose addresses are whose: those of a region, and those of the proxies in it.
+
+use std::net::Ipv4Addr;
+
+use vestibule_model::{ResourceName, Scope};
+use vestibule_store::View;
+use vestibule_vpc::{Addresses, NetworkId};
+
+use crate::compute::ranges::Range;
+use crate::compute::{linked, subnetworks};
+use crate::{Document, document};
+
+/// The addresses that clients in one region of a network can have: all ranges of its subnetworks there. A load
+/// balancer without `allowGlobalAccess` serves these and no others.
+pub fn region_addresses(view: &View, network: &NetworkId, region: &str) -> Addresses {
+    let ranges = in_region(view, network, region).flat_map(|doc| {
+        let secondary = document::items(doc, "secondaryIpRanges").iter().map(document::object);
+        std::iter::once(doc).chain(secondary).filter_map(|entry| {
+            let range = Range::parse(document::text(entry, "ipCidrRange")?).ok()?;
+            Some((range.first(), range.last()))
+        })
+    });
+    ranges.collect()
+}
+
+/// The addresses from which `count` proxies (workers, say) connect to endpoints inside the network: the lowest usable
+/// ones of the region's active proxy-only subnetwork, one each. Fewer if it is small, none if there is none.
+pub fn proxy_addresses(view: &View, network: &NetworkId, region: &str, count: usize) -> Vec<Ipv4Addr> {
+    let active = in_region(view, network, region).find(|doc| subnetworks::is_active(doc));
+    let range = active.and_then(|doc| subnetworks::primary_range(doc).ok());
+    range.map(|range| range.usable().take(count).collect()).unwrap_or_default()
+}
+
+/// The documents of a network's subnetworks in a region.
+fn in_region<'v>(
+    view: &'v View,
+    network: &NetworkId,
+    region: &str,
+) -> impl Iterator<Item = &'v Document> + use<'v> {
+    let network = ResourceName::parse(network.as_str()).ok();
+    let parent = network.as_ref().map(|network| {
+        ResourceName::new(&network.project, Scope::Region(region.to_owned()), "subnetworks", "").parent_key()
+    });
+    let stored = parent.into_iter().flat_map(|parent| view.range(&parent));
+    stored.map(|kv| document::object(&kv.value)).filter(move |doc| linked(doc, "network") == network)
+}
