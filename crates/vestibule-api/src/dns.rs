@@ -1,10 +1,12 @@
-//! Cloud DNS v1: zones, record sets, changes.
+//! Cloud DNS v1: zones, record sets, changes, policies.
 //!
 //! Everything here is synchronous: a call that changes something answers when the resolver obeys.
 
+mod policies;
+
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use vestibule_control::dns::{Caller, Dns, change_order, project, set_order};
 use vestibule_control::{Document, Error};
 use vestibule_model::Service;
@@ -16,8 +18,9 @@ use crate::{Call, Ctx, Registry, Reply};
 const PAGE_SIZE: usize = 1000;
 
 pub(crate) fn register(registry: &mut Registry) {
-    registry
-        .service(Service::Dns)
+    let mut methods = registry.service(Service::Dns);
+    policies::register(&mut methods);
+    methods
         .add("dns.projects.get", |_, call| Ok(project(call.project()).into()))
         .add("dns.managedZones.create", |ctx, call| {
             zone(ctx, call, |dns, at, body| dns.create_zone(at.project, body))
@@ -98,13 +101,13 @@ fn get_change(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
 
 fn list_zones(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     let zones = ctx.control().dns().zones(call.project(), call.query("dnsName"));
-    listed(&call, "dns#managedZonesListResponse", "managedZones", zones, |zone| text(zone, "name"))
+    listed(&call, Some("dns#managedZonesListResponse"), "managedZones", zones, |zone| text(zone, "name"))
 }
 
 fn list_operations(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     let operations = ctx.control().dns().zone_operations(call.project(), call.param("managedZone"))?;
     let by_id = call.query("sortBy") == Some("id");
-    listed(&call, "dns#managedZoneOperationsListResponse", "operations", operations, |operation| {
+    listed(&call, Some("dns#managedZoneOperationsListResponse"), "operations", operations, |operation| {
         let id = text(operation, "id");
         if by_id { id } else { format!("{} {id}", text(operation, "startTime")) }
     })
@@ -119,7 +122,9 @@ fn list_changes(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
         }
     };
     let changes = ctx.control().dns().changes(call.project(), call.param("managedZone"))?;
-    listed(&call, "dns#changesListResponse", "changes", changes, |change| change_order(change, newest_first))
+    listed(&call, Some("dns#changesListResponse"), "changes", changes, |change| {
+        change_order(change, newest_first)
+    })
 }
 
 fn list_sets(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
@@ -133,12 +138,13 @@ fn list_sets(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     let filter = filter.map(SetFilter::parse).transpose()?;
     let mut sets = ctx.control().dns().sets(call.project(), call.param("managedZone"), name, kind)?;
     sets.retain(|set| filter.as_ref().is_none_or(|filter| filter.matches(set)));
-    listed(&call, "dns#resourceRecordSetsListResponse", "rrsets", sets, set_order)
+    listed(&call, Some("dns#resourceRecordSetsListResponse"), "rrsets", sets, set_order)
 }
 
+/// `kind` is what the answer says that it is, where Google's says it.
 fn listed(
     call: &Call,
-    kind: &str,
+    kind: Option<&str>,
     member: &str,
     items: Vec<Value>,
     order: impl Fn(&Value) -> String,
@@ -150,8 +156,10 @@ fn listed(
         ..Listing::default()
     };
     let page = listing.page(items, order)?;
-    let mut answer =
-        Map::from_iter([("kind".to_owned(), json!(kind)), (member.to_owned(), Value::Array(page.items))]);
+    let mut answer = Map::from_iter([(member.to_owned(), Value::Array(page.items))]);
+    if let Some(kind) = kind {
+        answer.insert("kind".to_owned(), kind.into());
+    }
     if let Some(token) = page.next_page_token {
         answer.insert("nextPageToken".to_owned(), token.into());
     }
@@ -217,6 +225,7 @@ mod tests {
     use super::*;
     use crate::testing::World;
     use http::Request;
+    use serde_json::json;
     use vestibule_control::dns::{Reconciler, start};
     use vestibule_dns::Resolver;
     use vestibule_vpc::NetworkId;
@@ -224,8 +233,10 @@ mod tests {
     const ZONES: &str = "/dns/v1/projects/demo/managedZones";
     const SETS: &str = "/dns/v1/projects/demo/managedZones/internal-zone/rrsets";
 
+    pub(super) const NETWORK: &str = "http://127.0.0.1:8470/compute/v1/projects/demo/global/networks/my-vpc";
+
     /// A world with the network `my-vpc`, the zone of the published set-up, and a resolver.
-    fn world() -> (World, Resolver, Reconciler) {
+    pub(super) fn world() -> (World, Resolver, Reconciler) {
         let world = World::new();
         let resolver = Resolver::new(Vec::new());
         let reconciler = start(world.api.deps().control.clone(), resolver.clone(), None).unwrap();
@@ -236,10 +247,9 @@ mod tests {
         );
         assert_eq!(status, 200, "{answer}");
         // As gcloud sends it: no kind, no description, the network on its compute endpoint.
-        let url = "http://127.0.0.1:8470/compute/v1/projects/demo/global/networks/my-vpc";
         let body = json!({
             "dnsName": "internal.example.com.", "name": "internal-zone", "visibility": "private",
-            "privateVisibilityConfig": { "networks": [{ "networkUrl": url }] },
+            "privateVisibilityConfig": { "networks": [{ "networkUrl": NETWORK }] },
         });
         let (status, zone) = world.send("POST", ZONES, body);
         assert_eq!((status, &zone["kind"]), (200, &json!("dns#managedZone")), "{zone}");
@@ -253,7 +263,7 @@ mod tests {
         world.send("POST", SETS, body)
     }
 
-    fn resolved(resolver: &Resolver, name: &str) -> Vec<String> {
+    pub(super) fn resolved(resolver: &Resolver, name: &str) -> Vec<String> {
         let network = NetworkId::new("demo", "my-vpc");
         let answer = resolver.lookup_local(&network, &name.parse().unwrap(), 1).unwrap();
         answer.addresses().iter().map(ToString::to_string).collect()
@@ -384,7 +394,7 @@ mod tests {
         assert_eq!((status, &body["error"]["errors"][0]["reason"]), (400, &json!("invalid")));
         let (status, quota) = world.get("/dns/v1/projects/demo");
         assert_eq!((status, &quota["quota"]["resourceRecordsPerRrset"]), (200, &json!(100)));
-        assert_eq!(world.get("/dns/v1/projects/demo/policies").0, 501);
+        assert_eq!(world.get(&format!("{ZONES}/internal-zone/dnsKeys")).0, 501);
     }
 
     #[test]

@@ -57,6 +57,8 @@ mod target;
 #[cfg(test)]
 mod nonsense;
 #[cfg(test)]
+mod run_job_tests;
+#[cfg(test)]
 mod run_tests;
 #[cfg(test)]
 mod testing;

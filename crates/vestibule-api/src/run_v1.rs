@@ -1,7 +1,9 @@
-//! Cloud Run v1: the Knative-style API.
+//! Cloud Run v1: the Knative-style API. Jobs are in [`jobs`].
 //!
 //! Its paths come in two forms, `namespaces/P/…` without a region and `projects/P/locations/L/…`, with the same
 //! answers.
+
+mod jobs;
 
 use serde_json::{Map, Value, json};
 use vestibule_control::Error;
@@ -41,6 +43,7 @@ pub(crate) fn register(registry: &mut Registry) {
         .add("run.projects.locations.operations.list", list_operations)
         .add("run.projects.locations.operations.delete", delete_operation)
         .add_waiting("run.projects.locations.operations.wait", wait);
+    jobs::register(&mut methods);
 }
 
 /// Where a call is aimed: by its path, else by its endpoint.
@@ -130,15 +133,19 @@ fn listed(call: &Call, found: Listing) -> Result<Reply, Error> {
     };
     let page = listing.page(found.items, |item| {
         let metadata = &item["metadata"];
-        let location = &metadata["labels"]["cloud.googleapis.com/location"];
-        newest_first(&metadata["creationTimestamp"], &format!("{}/{location}", metadata["name"]))
+        let label = |name: &str| metadata["labels"][name].as_str().unwrap_or_default();
+        let location = label("cloud.googleapis.com/location");
+        // The tasks of an execution are all of one moment, and the tenth does not come before the second.
+        let (execution, index) = (label("run.googleapis.com/execution"), item["status"]["index"].as_u64());
+        let name = format!("{execution}/{:05}/{}/{location}", index.unwrap_or(0), metadata["name"]);
+        newest_first(&metadata["creationTimestamp"], &name)
     })?;
     let mut metadata = Map::new();
     if let Some(token) = page.next_page_token {
         metadata.insert("continue".to_owned(), token.into());
     }
     let answer = json!({
-        "apiVersion": "serving.knative.dev/v1",
+        "apiVersion": found.api_version,
         "kind": found.kind,
         "metadata": metadata,
         "items": page.items,

@@ -1,4 +1,6 @@
-//! Cloud Run v2.
+//! Cloud Run v2. Jobs are in [`jobs`].
+
+mod jobs;
 
 use serde_json::Value;
 use vestibule_control::Error;
@@ -14,8 +16,8 @@ const PAGE_SIZE: usize = 100;
 const MAX_PAGE_SIZE: usize = 1000;
 
 pub(crate) fn register(registry: &mut Registry) {
-    registry
-        .service(Service::RunV2)
+    let mut methods = registry.service(Service::RunV2);
+    methods
         .add("run.projects.locations.services.create", create)
         .add("run.projects.locations.services.get", get)
         .add("run.projects.locations.services.list", list_services)
@@ -31,6 +33,7 @@ pub(crate) fn register(registry: &mut Registry) {
         .add("run.projects.locations.operations.list", list_operations)
         .add("run.projects.locations.operations.delete", delete_operation)
         .add_waiting("run.projects.locations.operations.wait", wait);
+    jobs::register(&mut methods);
 }
 
 fn caller<'a>(ctx: &'a Ctx<'_>, call: &Call) -> Caller<'a> {

@@ -118,11 +118,6 @@ pub(crate) fn starts(wire: &[u8]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// A wire-form name and its parents, the name itself first and the root last.
-pub(crate) fn suffixes(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
-    starts(wire).map(|at| &wire[at..])
-}
-
 /// How many labels a wire-form name has, the root not counted.
 pub(crate) fn labels(wire: &[u8]) -> usize {
     starts(wire).count().saturating_sub(1)

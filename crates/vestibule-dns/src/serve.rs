@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -77,50 +79,46 @@ struct Server {
 }
 
 impl Server {
-    /// Answers as many questions as have come in before it waits again: under load one wake-up serves many.
     async fn datagrams(&self, socket: &Arc<UdpSocket>) {
-        let mut message = vec![0; MAX_TCP];
-        let mut out = Vec::with_capacity(MAX_UDP);
-        let mut asking = JoinSet::new();
+        let mut buffers = Buffers { message: vec![0; MAX_TCP], answer: Vec::with_capacity(MAX_UDP) };
+        let mut later = Vec::new();
+        let mut under_way = JoinSet::new();
         loop {
-            if let Err(error) = socket.readable().await {
-                tracing::warn!(%error, "the resolver cannot receive");
-                tokio::time::sleep(PAUSE).await;
-            }
-            while asking.try_join_next().is_some() {}
+            let ready = socket.readable().await;
             // A turn has one table.
             let now = self.resolver.now(&self.network);
-            for _ in 0..TURN {
-                let (length, peer) = match socket.try_recv_from(&mut message) {
-                    Ok(received) => received,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // The port of a client that is gone; the next datagram is another's.
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-                    Err(error) => {
-                        tracing::warn!(%error, "the resolver cannot receive");
-                        tokio::time::sleep(PAUSE).await;
-                        break;
-                    }
-                };
-                out.clear();
-                match answer(&now, &message[..length], &mut out) {
-                    Outcome::Answered => send(socket, &out, peer).await,
-                    Outcome::Ask if asking.len() < MAX_ASKING => {
-                        asking.spawn(self.clone().ask(socket.clone(), message[..length].to_vec(), peer));
-                    }
-                    Outcome::Ask | Outcome::Dropped => {}
+            let turn = ready.and_then(|()| {
+                socket.try_io(Interest::READABLE, || turn(socket, &now, &mut buffers, &mut later))
+            });
+            while under_way.try_join_next().is_some() {}
+            let room = MAX_ASKING.saturating_sub(under_way.len());
+            for waiting in later.drain(..).take(room) {
+                under_way.spawn(self.clone().finish(socket.clone(), waiting));
+            }
+            match turn {
+                Ok(()) => tokio::task::yield_now().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the resolver cannot receive");
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
-            tokio::task::yield_now().await;
         }
     }
 
-    /// Answers when another server has answered.
-    async fn ask(self, socket: Arc<UdpSocket>, message: Vec<u8>, peer: SocketAddr) {
-        if let Ok(query) = wire::read_query(&message) {
-            let mut out = Vec::new();
-            self.resolver.write_asking(&self.network, &query, udp_limit(&query), &mut out).await;
-            send(&socket, &out, peer).await;
+    /// Answers what could not be answered in its turn.
+    async fn finish(self, socket: Arc<UdpSocket>, waiting: Waiting) {
+        let (answer, peer) = match waiting {
+            Waiting::Send(answer, peer) => (answer, peer),
+            Waiting::Ask(message, peer) => {
+                let Ok(query) = wire::read_query(&message) else { return };
+                let mut answer = Vec::new();
+                self.resolver.write_asking(&self.network, &query, udp_limit(&query), &mut answer).await;
+                (answer, peer)
+            }
+        };
+        if let Err(error) = socket.send_to(&answer, peer).await {
+            tracing::debug!(%peer, %error, "an answer could not be sent");
         }
     }
 
@@ -188,6 +186,59 @@ async fn read_message(stream: &mut TcpStream, message: &mut Vec<u8>) -> io::Resu
     stream.read_exact(message).await.map(drop)
 }
 
+/// Room for one datagram and its answer, used again and again.
+struct Buffers {
+    message: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+/// A datagram that is not answered in its turn.
+enum Waiting {
+    /// Other servers must be asked.
+    Ask(Vec<u8>, SocketAddr),
+    /// The answer is ready, but the socket was full.
+    Send(Vec<u8>, SocketAddr),
+}
+
+/// Answers what has come in, up to [`TURN`] datagrams: under load one wake-up serves many. `WouldBlock` says that nothing
+/// is left.
+fn turn(
+    socket: &UdpSocket,
+    now: &Now<'_>,
+    buffers: &mut Buffers,
+    later: &mut Vec<Waiting>,
+) -> io::Result<()> {
+    for _ in 0..TURN {
+        let received = rustix::net::recvfrom(socket, buffers.message.as_mut_slice(), RecvFlags::empty());
+        let (length, peer) = match received {
+            Ok((length, _, Some(peer))) => (length, peer),
+            // The port of a client that is gone; the next datagram is another's.
+            Ok((_, _, None)) | Err(Errno::CONNREFUSED | Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let message = &buffers.message[..length];
+        buffers.answer.clear();
+        match answer(now, message, &mut buffers.answer) {
+            Outcome::Dropped => {}
+            Outcome::Ask => {
+                later.extend(peer.try_into().ok().map(|peer| Waiting::Ask(message.to_vec(), peer)))
+            }
+            Outcome::Answered => {
+                match rustix::net::sendto(socket, &buffers.answer, SendFlags::empty(), &peer) {
+                    Ok(_) => {}
+                    Err(Errno::AGAIN) => {
+                        later.extend(
+                            peer.try_into().ok().map(|peer| Waiting::Send(buffers.answer.clone(), peer)),
+                        );
+                    }
+                    Err(error) => tracing::debug!(%error, "an answer could not be sent"),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What becomes of a datagram.
 enum Outcome {
     /// The answer is written.
@@ -206,16 +257,6 @@ fn answer(now: &Now<'_>, message: &[u8], out: &mut Vec<u8>) -> Outcome {
             Some(()) => Outcome::Answered,
             None => Outcome::Dropped,
         },
-    }
-}
-
-async fn send(socket: &UdpSocket, out: &[u8], peer: SocketAddr) {
-    let sent = match socket.try_send_to(out, peer) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send_to(out, peer).await,
-        sent => sent,
-    };
-    if let Err(error) = sent {
-        tracing::debug!(%peer, %error, "an answer could not be sent");
     }
 }
 

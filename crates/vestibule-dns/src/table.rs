@@ -65,6 +65,15 @@ impl Zone {
         Zone { apex, visible, authority }
     }
 
+    /// The same zone with other records for some names: those that are told are all that these names have. What does not
+    /// change is shared, so a change costs the same in a zone of ten names and of ten thousand. `None` for a zone that
+    /// holds no records.
+    pub fn changed(&self, names: &[(Name, Vec<RecordSet>)]) -> Option<Zone> {
+        let Authority::Zone(data) = &*self.authority else { return None };
+        let authority = Arc::new(Authority::Zone(data.changed(names)));
+        Some(Zone { apex: self.apex.clone(), visible: self.visible.clone(), authority })
+    }
+
     pub fn apex(&self) -> &Name {
         &self.apex
     }

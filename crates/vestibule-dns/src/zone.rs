@@ -3,13 +3,15 @@
 //! Every name that exists is a node, names between existing names included (empty non-terminals). A record set keeps its
 //! records as they go onto the wire, so that answering is copying bytes.
 
+mod nodes;
+
 use std::fmt;
 
 use smallvec::SmallVec;
 
-use crate::hash::{Names, Seeded};
-use crate::name::{MAX_NAME, Name, NameError, starts, suffixes};
+use crate::name::{MAX_NAME, Name, NameError, starts};
 use crate::rdata::{self, RdataError, kind};
+use nodes::Nodes;
 
 /// Internet.
 const CLASS_IN: u16 = 1;
@@ -98,23 +100,25 @@ impl RecordSet {
     }
 }
 
-/// A zone with records of its own.
-#[derive(Debug)]
+/// A zone with records of its own. A clone shares what is not changed later.
+#[derive(Debug, Clone)]
 pub(crate) struct ZoneData {
     apex: Name,
-    nodes: Names<Name, Node>,
+    nodes: Nodes,
     /// The SOA record as negative answers carry it, behind the owner's name.
     negative: Box<[u8]>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Node {
     /// Nearly always one, so it stands in the table itself: what costs time here is memory that is far away.
     sets: SmallVec<[Stored; 1]>,
+    /// How many names exist directly below. A name without records exists as long as there is one.
+    below: u32,
 }
 
 /// A record set, as an answer has it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stored {
     kind: u16,
     /// Where a CNAME points.
@@ -122,7 +126,7 @@ pub(crate) struct Stored {
     answer: Choices,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Choices {
     One(Records),
     /// By weight.
@@ -131,10 +135,16 @@ enum Choices {
 
 /// Records one behind the other. Each begins with a pointer to the name in the question, so that the usual answer is
 /// one copy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Records {
     wire: Box<[u8]>,
     count: u16,
+}
+
+/// The name above a name that is not the apex. Both without the apex.
+fn parent(name: &[u8]) -> &[u8] {
+    let label = name.first().map_or(0, |length| usize::from(*length));
+    name.get(label + 1..).unwrap_or(name)
 }
 
 /// What a zone says of a name and a type.
@@ -153,25 +163,72 @@ pub(crate) enum Found<'z> {
 impl ZoneData {
     /// Builds a zone. Records outside of it are left out.
     pub(crate) fn new(apex: Name, sets: Vec<RecordSet>) -> ZoneData {
-        let mut nodes: Names<Name, Node> = Names::with_capacity_and_hasher(sets.len() + 1, Seeded::default());
-        nodes.entry(apex.clone()).or_default();
-        let mut negative = None;
-        for set in sets.into_iter().filter(|set| set.name.is_within(&apex)) {
-            if set.kind == kind::SOA && set.name == apex {
-                negative = negative_soa(&set);
+        let mut nodes = Nodes::for_names(sets.len() + 1);
+        nodes.insert(&[]);
+        let mut zone = ZoneData { apex, nodes, negative: default_soa() };
+        sets.iter().for_each(|set| zone.add(set));
+        zone
+    }
+
+    /// The same zone with other records for some names: the records that are told are all that these names have.
+    pub(crate) fn changed(&self, names: &[(Name, Vec<RecordSet>)]) -> ZoneData {
+        let mut zone = self.clone();
+        zone.nodes.make_room(names.len());
+        for (name, sets) in names.iter().filter(|(name, _)| name.is_within(&self.apex)) {
+            if *name == zone.apex {
+                zone.negative = default_soa();
             }
-            // From the name up to the first that is known: those above it are too.
-            for name in suffixes(set.name.wire()).take_while(|name| name.len() >= apex.wire().len()) {
-                if nodes.contains_key(name) {
-                    break;
-                }
-                nodes.insert(Name::from_wire(name), Node::default());
+            if let Some(node) = zone.nodes.get_mut(self.relative(name.wire())) {
+                node.sets.clear();
             }
-            if let Some(node) = nodes.get_mut(set.name.wire()) {
-                node.sets.push(Stored::new(&set));
+            sets.iter().filter(|set| set.name == *name).for_each(|set| zone.add(set));
+            zone.forget(self.relative(name.wire()));
+        }
+        zone
+    }
+
+    fn add(&mut self, set: &RecordSet) {
+        if !set.name.is_within(&self.apex) {
+            return;
+        }
+        if set.kind == kind::SOA && set.name == self.apex {
+            self.negative = negative_soa(set).unwrap_or_else(default_soa);
+        }
+        let name = self.relative(set.name.wire());
+        self.remember(name);
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.sets.push(Stored::new(set));
+        }
+    }
+
+    /// The labels of a name that stand before the apex.
+    fn relative<'n>(&self, name: &'n [u8]) -> &'n [u8] {
+        &name[..name.len().saturating_sub(self.apex.wire().len())]
+    }
+
+    /// The name exists, and so do all between it and the apex, which is there from the beginning.
+    fn remember(&mut self, name: &[u8]) {
+        if self.nodes.contains(name) {
+            return;
+        }
+        self.nodes.insert(name);
+        let above = parent(name);
+        self.remember(above);
+        if let Some(node) = self.nodes.get_mut(above) {
+            node.below += 1;
+        }
+    }
+
+    /// The name does not exist any more if nothing is left of it, and so for those above it.
+    fn forget(&mut self, mut name: &[u8]) {
+        let is_empty = |node: &Node| node.sets.is_empty() && node.below == 0;
+        while !name.is_empty() && self.nodes.get(name).is_some_and(is_empty) {
+            self.nodes.remove(name);
+            name = parent(name);
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.below -= 1;
             }
         }
-        ZoneData { apex, nodes, negative: negative.unwrap_or_else(default_soa) }
     }
 
     pub(crate) fn apex(&self) -> &Name {
@@ -185,6 +242,7 @@ impl ZoneData {
 
     /// Asks for a name within the zone (RFC 1034, section 4.3.2; wildcards by RFC 4592).
     pub(crate) fn find(&self, name: &[u8], wanted: u16) -> Found<'_> {
+        let name = self.relative(name);
         if let Some(node) = self.nodes.get(name) {
             return node.find(wanted);
         }
@@ -198,14 +256,14 @@ impl ZoneData {
     fn encloser<'n>(&self, name: &'n [u8]) -> &'n [u8] {
         let mut below = [0_u8; MAX_NAME / 2 + 1];
         let mut count = 0;
-        for at in starts(name).take_while(|at| name.len() - at > self.apex.wire().len()) {
+        for at in starts(name) {
             below[count] = at as u8;
             count += 1;
         }
-        let mut found = &name[name.len() - self.apex.wire().len()..];
+        let mut found = &name[name.len()..];
         for at in below[..count].iter().rev() {
             let next = &name[usize::from(*at)..];
-            if !self.nodes.contains_key(next) {
+            if !self.nodes.contains(next) {
                 break;
             }
             found = next;
@@ -352,6 +410,7 @@ fn default_soa() -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn zone(records: &[(&str, &str, &str)]) -> ZoneData {
         let set =
@@ -390,7 +449,7 @@ mod tests {
         assert_eq!(ask(&zone, "alias.example.com.", "A"), "-> www.example.com.");
         assert!(ask(&zone, "alias.example.com.", "CNAME").starts_with("5 "));
         assert_eq!(ask(&zone, "example.com.", "A"), "nodata");
-        assert!(!zone.nodes.contains_key(Name::parse("outside.example.org.").unwrap().wire()));
+        assert!(!zone.nodes.contains(zone.relative(Name::parse("outside.example.org.").unwrap().wire())));
     }
 
     /// The example of RFC 4592, section 2.2.1.
@@ -411,6 +470,64 @@ mod tests {
         assert_eq!(ask(&zone, "_telnet._tcp.host1.example.com.", "SRV"), "nxdomain");
         assert_eq!(ask(&zone, "ghost.*.example.com.", "MX"), "nxdomain");
         assert!(ask(&zone, "*.example.com.", "TXT").starts_with("16 "));
+    }
+
+    fn of(name: &str, kind: &str, data: &[&str]) -> RecordSet {
+        RecordSet::parse(name, kind, 300, data).unwrap()
+    }
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_touch() {
+        let before = zone(&[("a.b.example.com.", "A", "10.0.0.1"), ("x.example.com.", "A", "10.0.0.2")]);
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let after = before.changed(&[
+            (name("a.b.example.com."), vec![]),
+            (
+                name("x.example.com."),
+                vec![of("x.example.com.", "TXT", &["y"]), of("x.example.com.", "A", &["10.0.0.3"])],
+            ),
+            (name("new.deep.example.com."), vec![of("new.deep.example.com.", "A", &["10.0.0.4"])]),
+            (name("never.example.com."), vec![]),
+            (name("outside.example.org."), vec![of("outside.example.org.", "A", &["10.0.0.5"])]),
+        ]);
+        for (name, old, new) in [
+            ("a.b.example.com.", "1 [10, 0, 0, 1]", "nxdomain"),
+            ("b.example.com.", "nodata", "nxdomain"),
+            ("x.example.com.", "1 [10, 0, 0, 2]", "1 [10, 0, 0, 3]"),
+            ("new.deep.example.com.", "nxdomain", "1 [10, 0, 0, 4]"),
+            ("deep.example.com.", "nxdomain", "nodata"),
+            ("never.example.com.", "nxdomain", "nxdomain"),
+            ("example.com.", "nodata", "nodata"),
+        ] {
+            assert_eq!((ask(&before, name, "A"), ask(&after, name, "A")), (old.into(), new.into()), "{name}");
+        }
+        let soa = of("example.com.", "SOA", &["ns. host. 9 1 2 3 60"]);
+        let counted = after.changed(&[(name("example.com."), vec![soa])]);
+        assert_eq!(
+            (counted.negative()[4..8].to_vec(), after.negative()[4..8].to_vec()),
+            (60u32.to_be_bytes().to_vec(), 300u32.to_be_bytes().to_vec())
+        );
+    }
+
+    proptest! {
+        /// However a zone came about, it answers as one that was built at once.
+        #[test]
+        fn changes_add_up(steps in prop::collection::vec((0usize..8, 0usize..3), 1..60)) {
+            let names = ["a.", "b.a.", "c.b.a.", "d.b.a.", "*.a.", "x.", "y.x.", ""].map(|name| format!("{name}example.com."));
+            let apex: Name = "example.com.".parse().unwrap();
+            let mut held: std::collections::BTreeMap<usize, Vec<RecordSet>> = Default::default();
+            let mut zone = ZoneData::new(apex.clone(), Vec::new());
+            for (at, count) in steps {
+                let sets: Vec<RecordSet> =
+                    ["A", "TXT"].iter().take(count).map(|kind| of(&names[at], kind, &["10.0.0.1"])).collect();
+                zone = zone.changed(&[(names[at].parse().unwrap(), sets.clone())]);
+                held.insert(at, sets);
+                let built = ZoneData::new(apex.clone(), held.values().flatten().cloned().collect());
+                for name in names.iter().cloned().chain(["q.b.a.example.com.".into(), "z.example.com.".into()]) {
+                    prop_assert_eq!(ask(&zone, &name, "TXT"), ask(&built, &name, "TXT"), "{}", name);
+                }
+            }
+        }
     }
 
     #[test]

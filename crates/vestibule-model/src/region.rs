@@ -1,8 +1,7 @@
 //! Google's public regions and their zones.
 //!
-//! Any region of the right shape is accepted where resources are made, so that a new region of Google's never
-//! needs a release of ours. This list is what `regions.list` and `zones.list` answer, and where the short code in
-//! a Cloud Run URL (`…-uc.a.run.app`) comes from.
+//! Resources are made in these alone. The list is also what `regions.list` and `zones.list` answer, and where the
+//! short code in a Cloud Run URL (`…-uc.a.run.app`) comes from.
 
 /// One region: its name, the letters of its zones, and the code that Cloud Run puts into URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +77,12 @@ pub fn of_zone(zone: &str) -> Option<&str> {
     (letter.len() == 1 && !region.is_empty()).then_some(region)
 }
 
+/// Whether a region of the list has a zone of this name.
+pub fn is_zone(name: &str) -> bool {
+    let region = of_zone(name).and_then(find);
+    region.is_some_and(|region| region.zone_names().any(|zone| zone == name))
+}
+
 /// The code that stands for a region in Cloud Run's URLs. A region whose code nobody has published gets a stable one
 /// of its own: `z` and two more letters, which no region of Google's has.
 pub fn run_code(name: &str) -> String {
@@ -117,5 +122,6 @@ mod tests {
         assert_eq!(zones, ["us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f"]);
         assert_eq!(of_zone("us-central1-f"), Some("us-central1"));
         assert_eq!(of_zone("us-central1"), None);
+        assert!(is_zone("us-central1-f") && !is_zone("us-central1-d") && !is_zone("us-central1"));
     }
 }

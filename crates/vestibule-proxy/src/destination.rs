@@ -8,13 +8,14 @@ use vestibule_http1::Name;
 use vestibule_run::desired::Protocol;
 use vestibule_run::entries::EntryHead;
 use vestibule_run::front::{Admitted, Ask, Origin, Refusal, Target};
+use vestibule_urlmap::ForwardDecision;
 
 use crate::answer::Answer;
 use crate::record::RunRecord;
 use crate::site::Balancer;
 use crate::snapshot::ServerlessNeg;
 use crate::trace::Trace;
-use crate::turn::{Next, Turn, Url};
+use crate::turn::{Next, RequestVariables, Turn, Url};
 
 /// Where a request goes.
 pub(crate) enum Destination {
@@ -103,14 +104,22 @@ fn admit(
     }
 }
 
+/// What a route does to a response of its backend.
+#[derive(Clone, Copy)]
+pub(crate) struct WayBack<'a> {
+    pub(crate) decision: &'a ForwardDecision<'a>,
+    /// The load balancer's address.
+    pub(crate) server: SocketAddr,
+}
+
 /// Answers a request that has no destination. The client learns nothing of the inside; the log does.
-pub(crate) async fn refuse(turn: &mut Turn<'_>, why: NoDestination) -> Next {
+pub(crate) async fn refuse(turn: &mut Turn<'_>, why: NoDestination, way: Option<WayBack<'_>>) -> Next {
     match why {
         NoDestination::Mask(detail) => {
             turn.record.detail = Some(detail.into());
             turn.answer(Answer::text(404, "Not Found"), None).await
         }
-        NoDestination::Refused(refusal) => refuse_run(turn, &refusal).await,
+        NoDestination::Refused(refusal) => refuse_run(turn, &refusal, way).await,
         NoDestination::Protocol => {
             turn.record.detail =
                 Some("The container's port is named h2c; HTTP/2 to containers is not implemented.".into());
@@ -119,10 +128,19 @@ pub(crate) async fn refuse(turn: &mut Turn<'_>, why: NoDestination) -> Next {
     }
 }
 
-/// Relays what Cloud Run's front answers.
-pub(crate) async fn refuse_run(turn: &mut Turn<'_>, refusal: &Refusal) -> Next {
+/// Relays what Cloud Run's front answers. To the load balancer that is a response of its backend like any other, so the
+/// route's CORS policy and header actions see it.
+pub(crate) async fn refuse_run(turn: &mut Turn<'_>, refusal: &Refusal, way: Option<WayBack<'_>>) -> Next {
     turn.record.detail = Some(refusal.log.clone().into());
-    turn.answer(Answer::refusal(refusal), None).await
+    let mut answer = Answer::refusal(refusal);
+    let Some(WayBack { decision, server }) = way else { return turn.answer(answer, None).await };
+    let request = turn.request;
+    if let Some(policy) = decision.action.cors() {
+        let origin = request.first(Name::Origin);
+        answer.fields.extend(policy.response_headers(origin).map(|(name, value)| (name, value.into())));
+    }
+    let variables = RequestVariables { peer: turn.peer, request, server };
+    turn.answer(answer, Some((&decision.headers, &variables))).await
 }
 
 /// The endpoints of a group as this process reaches them, in the order in which to try them.

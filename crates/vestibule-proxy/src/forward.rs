@@ -10,7 +10,7 @@ use vestibule_urlmap::retry::{self, Outcome};
 
 use crate::answer::Answer;
 use crate::buffers::Buffer;
-use crate::destination::{self, Destination};
+use crate::destination::{self, Destination, WayBack};
 use crate::exchange::{Exchange, Failure, Started, give_back};
 use crate::inbound::Interrupt;
 use crate::link::Parts;
@@ -37,6 +37,12 @@ pub(crate) struct Plan<'p> {
     pub(crate) decision: Option<&'p ForwardDecision<'p>>,
     /// From the end of the request to the end of the response.
     pub(crate) limit: Duration,
+}
+
+impl<'p> Plan<'p> {
+    fn way_back(&self) -> Option<WayBack<'p>> {
+        self.decision.map(|decision| WayBack { decision, server: self.server })
+    }
 }
 
 /// A request that goes on.
@@ -150,7 +156,7 @@ impl<'f, 'a> Forward<'f, 'a> {
             Destination::Run(admitted) => {
                 let lease = match admitted.try_acquire() {
                     Some(lease) => lease,
-                    None => queue(self.turn, admitted, self.deadline).await?,
+                    None => queue(self.turn, admitted, self.deadline, self.plan.way_back()).await?,
                 };
                 if let Some(run) = &mut self.turn.record.run {
                     run.instance = Some(lease.instance_id.clone());
@@ -311,7 +317,10 @@ impl<'f, 'a> Forward<'f, 'a> {
             Failure::Interrupted(interrupt) => match self.interrupted(interrupt) {
                 Interrupted::Answer(answer) => answer,
                 Interrupted::Gone => return Next::Abort,
-                Interrupted::Late => return destination::refuse_run(self.turn, &Refusal::timeout()).await,
+                Interrupted::Late => {
+                    return destination::refuse_run(self.turn, &Refusal::timeout(), self.plan.way_back())
+                        .await;
+                }
             },
         };
         let variables =
@@ -375,15 +384,20 @@ enum Interrupted {
 }
 
 /// Waits in line for an instance.
-async fn queue(turn: &mut Turn<'_>, admitted: &Admitted, deadline: Deadline) -> Result<Lease, Next> {
+async fn queue(
+    turn: &mut Turn<'_>,
+    admitted: &Admitted,
+    deadline: Deadline,
+    way: Option<WayBack<'_>>,
+) -> Result<Lease, Next> {
     let until = deadline.at.unwrap_or_else(Instant::now);
     let mut waiting = Box::pin(admitted.acquire(until));
     let result = turn.inbound.during(None, |cx| waiting.as_mut().poll(cx)).await;
     drop(waiting);
     match result {
         Ok(Ok(lease)) => Ok(lease),
-        Ok(Err(refusal)) => Err(destination::refuse_run(turn, &refusal).await),
-        Err(Interrupt::Late(_)) => Err(destination::refuse_run(turn, &Refusal::timeout()).await),
+        Ok(Err(refusal)) => Err(destination::refuse_run(turn, &refusal, way).await),
+        Err(Interrupt::Late(_)) => Err(destination::refuse_run(turn, &Refusal::timeout(), way).await),
         Err(_) => {
             turn.leave_unanswered();
             Err(Next::Abort)

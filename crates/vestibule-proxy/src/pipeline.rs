@@ -11,7 +11,7 @@ use vestibule_urlmap::{
 };
 
 use crate::answer::Answer;
-use crate::destination::{self, Destination};
+use crate::destination::{self, Destination, WayBack};
 use crate::forward::{Forward, Plan};
 use crate::limits::SERVERLESS_TIMEOUT;
 use crate::mirror;
@@ -112,7 +112,10 @@ async fn send_on(
         }
         Backend::Serverless(neg) => match destination::serverless(turn, neg, url) {
             Ok(admitted) => (Destination::Run(Box::new(admitted)), SERVERLESS_TIMEOUT),
-            Err(refusal) => return destination::refuse(turn, refusal).await,
+            Err(refusal) => {
+                let server = (balancer.listener.ip, balancer.listener.port).into();
+                return destination::refuse(turn, refusal, Some(WayBack { decision, server })).await;
+            }
         },
         Backend::Endpoints { endpoints, .. } => {
             let found = destination::endpoints(turn, balancer, decision.service, endpoints);
@@ -190,7 +193,7 @@ async fn enter(turn: &mut Turn<'_>, front: &Front) -> Next {
     };
     let admitted = match destination::host(turn, origin, &url) {
         Ok(admitted) => admitted,
-        Err(refusal) => return destination::refuse(turn, refusal).await,
+        Err(refusal) => return destination::refuse(turn, refusal, None).await,
     };
     let plan = Plan {
         url: &url,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Names one service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,12 +12,14 @@ pub struct ServiceKey {
     pub name: Arc<str>,
 }
 
-/// Every service that should exist.
+/// Every service that should exist, and every execution of a job that is not over.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
     /// The store revision it was compiled from. Rises.
     pub generation: u64,
     pub services: Vec<Arc<Service>>,
+    /// One that is left out is ended at once, and nothing more is told about it.
+    pub executions: Vec<Arc<Execution>>,
 }
 
 /// Who may come in at all: `run.googleapis.com/ingress` of the v1 API, `ingress` of v2.
@@ -280,4 +282,78 @@ pub enum RevisionState {
     /// It cannot serve, and is not tried again. A runtime that is started anew does try it again unless the control
     /// plane leaves it out of what it desires. `reason` is the v1 condition reason (`ContainerMissing`, `HealthCheckContainerError`, …).
     Failed { reason: String, message: String },
+}
+
+/// Names one execution of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExecutionKey {
+    pub project: Arc<str>,
+    pub region: Arc<str>,
+    pub job: Arc<str>,
+    pub name: Arc<str>,
+}
+
+/// An execution of a job: tasks that run a container to its end.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    pub key: ExecutionKey,
+    pub project_number: Arc<str>,
+    pub container: Container,
+    pub volumes: Vec<Volume>,
+    /// Tasks, each with an index from 0. Default 1.
+    pub task_count: u32,
+    /// Tasks that may run at once. 0: as many as this machine is allowed.
+    pub parallelism: u32,
+    /// How often a task that failed is tried again. Default 3.
+    pub max_retries: u32,
+    /// How long one attempt of a task may take. Default 600 s.
+    pub timeout: Duration,
+    pub service_account: String,
+    /// It is to end: no task is started any more, and those that run are ended.
+    pub cancelled: bool,
+    /// What is known of tasks from before, when an earlier runtime began the execution. Looked at once.
+    pub begun: BTreeMap<u32, Begun>,
+}
+
+/// How far a task was when its runtime ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// The attempt that was going on, from 0. It is made again: the task did not fail.
+    pub attempt: u32,
+    /// It has succeeded or failed, and is not run again.
+    pub over: bool,
+}
+
+/// What became of a task, or of a whole execution, told to the control plane.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskReport {
+    /// What became of one task.
+    Task { execution: ExecutionKey, index: u32, attempt: u32, started: SystemTime, state: TaskState },
+    /// No task of the execution runs any more, and none will. Comes after all reports about its tasks.
+    Over { execution: ExecutionKey, at: SystemTime },
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskState {
+    /// An attempt was started.
+    Running,
+    /// The last attempt succeeded.
+    Succeeded { at: SystemTime },
+    /// The last attempt failed, and none follows.
+    Failed { at: SystemTime, failure: TaskFailure },
+    /// It was running when the execution was cancelled.
+    Cancelled { at: SystemTime },
+}
+
+/// Why an attempt of a task failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFailure {
+    /// The v1 condition reason: `NonZeroExitCode`, `ContainerMissing`, ….
+    pub reason: String,
+    pub message: String,
+    /// The program's own exit code.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
 }

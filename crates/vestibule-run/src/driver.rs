@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::desired::{Container, Revision, Service};
+use crate::desired::{Container, Execution, Revision, Service};
 
 /// A future that a driver returns.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -35,6 +35,13 @@ pub const LABEL_SERVICE: &str = "vestibule/service";
 pub const LABEL_CONTAINER: &str = "vestibule/container";
 /// Label: name of the revision.
 pub const LABEL_REVISION: &str = "vestibule/revision";
+
+/// Label: `PROJECT/REGION/JOB`.
+pub const LABEL_JOB: &str = "vestibule/job";
+/// Label: name of the execution of a job.
+pub const LABEL_EXECUTION: &str = "vestibule/execution";
+/// Label: `INDEX/ATTEMPT` of a task.
+pub const LABEL_TASK: &str = "vestibule/task";
 
 /// Names and values attached to an instance where the driver's platform can hold them.
 pub type Labels = BTreeMap<String, String>;
@@ -83,38 +90,44 @@ impl fmt::Debug for Order {
 pub enum Owner {
     /// An instance of a service, which serves requests.
     Revision { service: Arc<Service>, revision: Arc<Revision> },
+    /// An attempt of a task of a job, which runs to its end.
+    Task { execution: Arc<Execution>, index: u32, attempt: u32 },
 }
 
 impl Owner {
     pub fn project(&self) -> &str {
         match self {
             Owner::Revision { service, .. } => &service.key.project,
+            Owner::Task { execution, .. } => &execution.key.project,
         }
     }
 
     pub fn region(&self) -> &str {
         match self {
             Owner::Revision { service, .. } => &service.key.region,
+            Owner::Task { execution, .. } => &execution.key.region,
         }
     }
 
     pub fn project_number(&self) -> &str {
         match self {
             Owner::Revision { service, .. } => &service.project_number,
+            Owner::Task { execution, .. } => &execution.project_number,
         }
     }
 
-    /// In whose name it calls Google's APIs.
     pub fn service_account(&self) -> &str {
         match self {
             Owner::Revision { revision, .. } => &revision.service_account,
+            Owner::Task { execution, .. } => &execution.service_account,
         }
     }
 
-    /// Name of the revision: what was deployed once and never changes.
+    /// Name of the revision or the execution: what was deployed once and never changes.
     pub fn name(&self) -> &Arc<str> {
         match self {
             Owner::Revision { revision, .. } => &revision.name,
+            Owner::Task { execution, .. } => &execution.key.name,
         }
     }
 
@@ -122,6 +135,7 @@ impl Owner {
     pub fn is_proven(&self) -> bool {
         match self {
             Owner::Revision { revision, .. } => revision.proven,
+            Owner::Task { .. } => false,
         }
     }
 
@@ -129,6 +143,9 @@ impl Owner {
     pub fn describe(&self) -> String {
         match self {
             Owner::Revision { revision, .. } => format!("revision '{}'", revision.name),
+            Owner::Task { execution, index, .. } => {
+                format!("task {index} of execution '{}'", execution.key.name)
+            }
         }
     }
 
@@ -139,6 +156,14 @@ impl Owner {
                 Labels::from([
                     (LABEL_SERVICE.to_owned(), format!("{}/{}/{}", key.project, key.region, key.name)),
                     (LABEL_REVISION.to_owned(), revision.name.to_string()),
+                ])
+            }
+            Owner::Task { execution, index, attempt } => {
+                let key = &execution.key;
+                Labels::from([
+                    (LABEL_JOB.to_owned(), format!("{}/{}/{}", key.project, key.region, key.job)),
+                    (LABEL_EXECUTION.to_owned(), key.name.to_string()),
+                    (LABEL_TASK.to_owned(), format!("{index}/{attempt}")),
                 ])
             }
         }

@@ -26,12 +26,13 @@ use crate::driver::Failure;
 use crate::driver::choice::Drivers;
 use crate::instance::{Instance, Lease};
 use crate::line::{Line, Waiter};
-use crate::output::Journal;
+use crate::output::{Journal, Readers, Subject};
 use crate::pool::Pool;
 use crate::probe;
 use crate::refusal::Refusal;
 use crate::registry::{Registered, Registry};
-use crate::reports::Reports;
+use crate::reports::{Reports, TaskReports};
+pub(crate) use environment::metadata_variables;
 use life::{Event, Life};
 use patience::{Backoff, StartupTimes};
 
@@ -49,11 +50,12 @@ pub(crate) struct Context {
     pub(crate) metadata: Option<Arc<dyn MetadataSource>>,
     pub(crate) secrets: Option<Arc<dyn SecretSource>>,
     pub(crate) reports: Reports,
+    pub(crate) task_reports: TaskReports,
     pub(crate) registry: Registry,
     pub(crate) idle_timeout: Duration,
     pub(crate) shutdown_grace: Duration,
     /// Where the output of instances is read.
-    pub(crate) output: tokio::runtime::Handle,
+    pub(crate) output: Readers,
     /// `true`: the runtime ends, and everything is to be stopped, whatever it does.
     pub(crate) closing: watch::Receiver<bool>,
 }
@@ -439,8 +441,7 @@ impl Keeper {
         let id: Arc<str> = new_id().into();
         let journal = Journal {
             sink: self.context.logs.clone(),
-            service: self.service.key.clone(),
-            revision: self.revision.name.clone(),
+            of: Subject::Revision { service: self.service.key.clone(), revision: self.revision.name.clone() },
             instance_id: id.clone(),
             container: None,
         };
@@ -505,7 +506,7 @@ fn reason(proof: bool, requested: bool) -> &'static str {
 }
 
 /// Id of an instance: 64 hexadecimal digits.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     (0..4).map(|_| format!("{:016x}", fastrand::u64(..))).collect()
 }
 

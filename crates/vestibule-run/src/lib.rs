@@ -29,6 +29,7 @@ pub mod runtime;
 mod affinity;
 mod instance;
 mod invoker;
+mod jobs;
 mod keeper;
 mod line;
 mod output;

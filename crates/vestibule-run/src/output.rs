@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use vestibule_logs::container::MAX_LINE_BYTES;
 use vestibule_logs::{Batch, ContainerLog, LogSink, Severity, Stream};
 
-use crate::desired::ServiceKey;
+use crate::desired::{ExecutionKey, ServiceKey};
 
 /// Lines a second of one stream of one instance, over time.
 const LINES_PER_SECOND: u32 = 2_000;
@@ -36,11 +36,17 @@ const FLOOD_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone)]
 pub(crate) struct Journal {
     pub(crate) sink: LogSink,
-    pub(crate) service: ServiceKey,
-    pub(crate) revision: Arc<str>,
+    pub(crate) of: Subject,
     pub(crate) instance_id: Arc<str>,
     /// The container that entries are about, if they are about one.
     pub(crate) container: Option<Arc<str>>,
+}
+
+/// What an instance is an instance of, for its log.
+#[derive(Clone)]
+pub(crate) enum Subject {
+    Revision { service: ServiceKey, revision: Arc<str> },
+    Task { execution: ExecutionKey, index: u32, attempt: u32 },
 }
 
 impl Journal {
@@ -61,15 +67,19 @@ impl Journal {
     }
 
     fn log(&self, stream: Stream) -> ContainerLog {
-        let key = &self.service;
-        let log = ContainerLog::new(
-            &key.project,
-            &key.region,
-            &key.name,
-            &self.revision,
-            &self.instance_id,
-            stream,
-        );
+        let log = match &self.of {
+            Subject::Revision { service: key, revision } => {
+                let id = &self.instance_id;
+                ContainerLog::new(&key.project, &key.region, &key.name, revision, id, stream)
+            }
+            Subject::Task { execution: key, index, attempt } => {
+                ContainerLog::of_job(&key.project, &key.region, &key.job, stream)
+                    .with_label("instanceId", self.instance_id.to_string())
+                    .with_label("run.googleapis.com/execution_name", key.name.to_string())
+                    .with_label("run.googleapis.com/task_index", index.to_string())
+                    .with_label("run.googleapis.com/task_attempt", attempt.to_string())
+            }
+        };
         match &self.container {
             Some(container) => log.with_label("container_name", container.to_string()),
             None => log,
@@ -77,8 +87,32 @@ impl Journal {
     }
 }
 
+/// Where streams are read: an executor of its own, and how many streams it reads.
+#[derive(Clone)]
+pub(crate) struct Readers {
+    executor: tokio::runtime::Handle,
+    open: watch::Sender<usize>,
+}
+
+impl Readers {
+    /// `open` counts the streams that are being read.
+    pub(crate) fn new(executor: tokio::runtime::Handle, open: watch::Sender<usize>) -> Self {
+        Self { executor, open }
+    }
+
+    /// Reads a stream until its end, or until everything is read once `gone` says that nobody is left to write.
+    pub(crate) fn read(&self, fd: OwnedFd, stream: Stream, journal: Journal, gone: watch::Receiver<bool>) {
+        let open = self.open.clone();
+        open.send_modify(|open| *open += 1);
+        self.executor.spawn(async move {
+            capture(fd, stream, journal, gone).await;
+            open.send_modify(|open| *open -= 1);
+        });
+    }
+}
+
 /// Reads a stream until its end, or until everything is read once `gone` says that nobody is left to write.
-pub(crate) async fn capture(fd: OwnedFd, stream: Stream, journal: Journal, mut gone: watch::Receiver<bool>) {
+async fn capture(fd: OwnedFd, stream: Stream, journal: Journal, mut gone: watch::Receiver<bool>) {
     let Ok(pipe) = pipe::Receiver::from_owned_fd(fd) else { return };
     let mut capture = Capture::new(stream, journal);
     loop {

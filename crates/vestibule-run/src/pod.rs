@@ -15,7 +15,7 @@ use vestibule_logs::{Severity, Stream};
 
 use crate::desired::Container;
 use crate::driver::{Driver, Exit, Failure, Handle, Order, Output, Pending, Started, end};
-use crate::output::{Journal, capture};
+use crate::output::{Journal, Readers};
 use crate::probe::{self, Place, Purpose};
 
 /// A container that was started.
@@ -30,7 +30,7 @@ pub(crate) struct Pod {
     parts: Vec<Part>,
     journal: Journal,
     /// Where the output of containers is read.
-    output: tokio::runtime::Handle,
+    output: Readers,
     gone: watch::Sender<bool>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) enum Startup {
 }
 
 impl Pod {
-    pub(crate) fn new(journal: Journal, output: tokio::runtime::Handle) -> Self {
+    pub(crate) fn new(journal: Journal, output: Readers) -> Self {
         Self { parts: Vec::new(), journal, output, gone: watch::Sender::new(false) }
     }
 
@@ -63,7 +63,7 @@ impl Pod {
         for (fd, stream) in [(output.stdout, Stream::Stdout), (output.stderr, Stream::Stderr)] {
             if let Some(fd) = fd {
                 let journal = self.journal.of_container(container);
-                self.output.spawn(capture(fd, stream, journal, self.gone.subscribe()));
+                self.output.read(fd, stream, journal, self.gone.subscribe());
             }
         }
     }

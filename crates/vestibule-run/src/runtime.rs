@@ -21,20 +21,26 @@ use crate::driver::process::ProcessDriver;
 use crate::entries::EntryHead;
 use crate::front::Front;
 use crate::invoker::Checker;
+use crate::jobs::Jobs;
 use crate::keeper::{Command, Context, Keeper};
+use crate::output::Readers;
 use crate::pool::Pool;
 use crate::registry::{InstanceStatus, Registry};
-use crate::reports::{Receiver, Reports};
+use crate::reports::{Receiver, Reports, TaskReceiver, TaskReports};
 use crate::table::{Entry, Route, Table};
 
 /// How much longer than the grace period the end of all instances may take before it is given up.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
+
+/// How long the end waits for what instances printed to be read.
+const READ_LIMIT: Duration = Duration::from_secs(2);
 
 /// The serverless runtime. Dropping it shuts it down.
 pub struct Runtime {
     table: Arc<ArcSwap<Table>>,
     front: Front,
     applied: Mutex<Applied>,
+    jobs: Jobs,
     context: Arc<Context>,
     keepers: Handle,
     closing: watch::Sender<bool>,
@@ -78,7 +84,15 @@ impl Runtime {
         // The runtime and every keeper hold a sender, so the receiver tells when the last has gone. Nothing is sent.
         let (alive, mut all_gone) = mpsc::channel(1);
         let limit = shutdown_grace + SHUTDOWN_MARGIN;
-        let (output, output_thread) = thread("run-output", async {})?;
+        let open = watch::Sender::new(0);
+        let mut streams = open.subscribe();
+        let (output, output_thread) = thread("run-output", async move {
+            // Whoever wrote is gone, so what is left to read is all there.
+            let read = streams.wait_for(|open| *open == 0);
+            if tokio::time::timeout(READ_LIMIT, read).await.is_err() {
+                tracing::warn!("what some instances printed last was not read");
+            }
+        })?;
         let (keepers, keepers_thread) = thread("run-keepers", async move {
             if tokio::time::timeout(limit, all_gone.recv()).await.is_err() {
                 tracing::error!("some instances did not end");
@@ -91,10 +105,11 @@ impl Runtime {
             metadata,
             secrets,
             reports: Reports::default(),
+            task_reports: TaskReports::default(),
             registry: Registry::default(),
             idle_timeout,
             shutdown_grace,
-            output,
+            output: Readers::new(output, open),
             closing: watch_closing,
         });
         let sweeping = context.clone();
@@ -109,6 +124,7 @@ impl Runtime {
             front: Front::new(table.clone(), Checker::new(verifier)),
             table,
             applied: Mutex::default(),
+            jobs: Jobs::default(),
             context,
             keepers,
             closing,
@@ -150,6 +166,7 @@ impl Runtime {
                 kept.tell(Command::Retire);
             }
         }
+        self.jobs.apply(&desired.executions, &self.context, &self.keepers, lock(&self.alive).as_ref());
         desired.generation
     }
 
@@ -198,6 +215,11 @@ impl Runtime {
         self.context.reports.receiver()
     }
 
+    /// What becomes of tasks of jobs. Each report goes to one reader.
+    pub fn task_reports(&self) -> TaskReceiver {
+        self.context.task_reports.receiver()
+    }
+
     /// The entrance for requests.
     pub fn front(&self) -> Front {
         self.front.clone()
@@ -228,6 +250,7 @@ impl Runtime {
             }
         }
         self.context.reports.close();
+        self.context.task_reports.close();
     }
 }
 

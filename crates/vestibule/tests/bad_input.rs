@@ -182,6 +182,13 @@ fn ranges_and_addresses_that_are_taken_or_unusable() {
         );
         cases.push((words, "Invalid value for field 'resource.ipCidrRange'"));
     }
+    // A zone for a region, and a mistyped one.
+    for bad in ["us-central1-a", "us-centrl1"] {
+        let words = format!(
+            "compute networks subnets create bad --network=my-vpc --range=10.7.0.0/24 --region={bad}"
+        );
+        cases.push((words, "Unknown region."));
+    }
     let cases: Vec<_> = cases.iter().map(|(words, text)| (words.as_str(), 1, *text)).collect();
     refused(&world, &cases);
 }

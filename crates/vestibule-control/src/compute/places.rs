@@ -54,11 +54,8 @@ impl Compute<'_> {
 
     /// `zones.get`
     pub fn zone(&self, project: &str, name: &str) -> Result<Value, Error> {
-        let region = region::of_zone(name).and_then(region::find);
-        region
-            .filter(|region| region.zone_names().any(|zone| zone == name))
-            .map(|_| zone_document(project, name))
-            .ok_or_else(|| Error::not_found(format!("projects/{project}/zones/{name}")))
+        let known = region::is_zone(name).then(|| zone_document(project, name));
+        known.ok_or_else(|| Error::not_found(format!("projects/{project}/zones/{name}")))
     }
 }
 

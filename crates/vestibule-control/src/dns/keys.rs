@@ -48,6 +48,13 @@ pub(super) fn sets_of(zone: &str, name: &str) -> String {
     format!("{zone}/rrsets/{name}/")
 }
 
+/// The zone's key and the name, from the key of a record set.
+pub(super) fn name_of_set(key: &str) -> Option<(&str, &str)> {
+    let zone = zone_of(key)?;
+    let (name, _) = key[zone.len()..].strip_prefix("/rrsets/")?.rsplit_once('/')?;
+    Some((zone, name))
+}
+
 pub(super) fn changes(zone: &str) -> String {
     format!("{zone}/changes/")
 }
@@ -100,6 +107,8 @@ mod tests {
             assert!(!is_zone(&inner));
         }
         assert_eq!(zone_of("compute/projects/p/global/networks/n"), None);
+        assert_eq!(name_of_set(&set(&key, "0/25.2.", "PTR")), Some((key.as_str(), "0/25.2.")));
+        assert_eq!(name_of_set(&format!("{}0", changes(&key))), None);
         assert_eq!(zone_of("dns/projects/p/managedZones/"), None);
     }
 

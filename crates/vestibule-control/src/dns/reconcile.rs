@@ -1,8 +1,8 @@
 //! The resolver's reconciler: keeps it answering what the documents say.
 //!
-//! One thread follows the store. When a zone, one of its record sets or a policy changed, that one is prepared again and a
-//! whole new table, in which all others are the very same objects, is handed to the resolver; then the revision is
-//! acknowledged. [`start`] applies the state it finds before it returns: after a restart the resolver answers before the
+//! One thread follows the store. When a zone or a policy changed, that one is prepared again, and when records changed, the
+//! names that they have; a whole new table, in which everything else is the very same objects, is handed to the resolver,
+//! and then the revision is acknowledged. [`start`] applies the state it finds before it returns: after a restart the resolver answers before the
 //! API does.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vestibule_dns::{Name, Resolver, ResponsePolicy, ServerPolicy, Table, Visibility, Zone, ZoneKind};
+use vestibule_dns::{
+    Name, RecordSet, Resolver, ResponsePolicy, ServerPolicy, Table, Visibility, Zone, ZoneKind,
+};
 use vestibule_model::ResourceName;
-use vestibule_store::{Changes, View, Watch};
+use vestibule_store::{Changes, KeyValue, View, Watch};
 use vestibule_vpc::NetworkId;
 
 use super::policies::{self, PolicyKind};
@@ -93,16 +95,35 @@ impl Follower {
 
     /// Prepares what a batch of changes touched. Tells whether that was anything.
     fn prepare_changed(&mut self, view: &View, changes: &Changes) -> bool {
-        let touched: BTreeSet<&str> = match changes {
-            Changes::Compacted(_) => {
-                self.prepare_all(view);
-                return true;
-            }
-            // The history of changes means nothing to the resolver, and every change writes to it.
-            Changes::Events(events) => events.iter().filter_map(|event| part_of(&event.key)).collect(),
+        let Changes::Events(events) = changes else {
+            self.prepare_all(view);
+            return true;
         };
-        touched.iter().for_each(|key| self.prepare(view, key));
-        !touched.is_empty()
+        let (mut whole, mut names) = (BTreeSet::new(), BTreeMap::<&str, BTreeSet<&str>>::new());
+        for event in events {
+            match keys::name_of_set(&event.key) {
+                Some((zone, name)) => drop(names.entry(zone).or_default().insert(name)),
+                // The history of changes means nothing to the resolver, and every change writes to it.
+                None if keys::is_zone(&event.key) => drop(whole.insert(event.key.as_ref())),
+                None => whole.extend(keys::policy_of(&event.key).map(|(policy, _)| policy)),
+            }
+        }
+        names.retain(|zone, _| !whole.contains(zone));
+        whole.iter().for_each(|key| self.prepare(view, key));
+        names.iter().for_each(|(zone, names)| self.prepare_names(view, zone, names));
+        !(whole.is_empty() && names.is_empty())
+    }
+
+    /// Prepares some names of a zone, and leaves the others as they are.
+    fn prepare_names(&mut self, view: &View, key: &str, names: &BTreeSet<&str>) {
+        let read =
+            |name: &&str| Some((Name::parse(name).ok()?, record_sets(view, &keys::sets_of(key, name))));
+        let read = names.iter().map(read).collect::<Option<Vec<_>>>();
+        let changed = self.zones.get(key).zip(read).and_then(|(zone, names)| zone.changed(&names));
+        match changed {
+            Some(zone) => replace(&mut self.zones, key, Some(Arc::new(zone))),
+            None => self.prepare(view, key),
+        }
     }
 
     fn prepare_all(&mut self, view: &View) {
@@ -143,13 +164,6 @@ impl Follower {
     }
 }
 
-/// The key of the zone or policy that must be prepared again when the document at `key` changes.
-fn part_of(key: &str) -> Option<&str> {
-    let of_zone = keys::is_zone(key) || key.contains("/rrsets/");
-    let zone = of_zone.then(|| keys::zone_of(key)).flatten();
-    zone.or_else(|| keys::policy_of(key).map(|(policy, _)| policy))
-}
-
 fn replace<V>(all: &mut BTreeMap<String, V>, key: &str, value: Option<V>) {
     match value {
         Some(value) => all.insert(key.to_owned(), value),
@@ -169,15 +183,20 @@ fn compile(view: &View, key: &str, doc: &Document) -> Option<Zone> {
     } else if let Some(targets) = zone_config::targets(doc) {
         ZoneKind::Forwarding(targets)
     } else {
-        let sets = view.range(&keys::sets(key)).filter_map(|kv| {
-            let compiled = records::compile(document::object(&kv.value));
-            compiled
-                .inspect_err(|error| tracing::error!(key = &*kv.key, context = error.context(), "unreadable"))
-                .ok()
-        });
-        ZoneKind::Plain(sets.collect())
+        ZoneKind::Plain(record_sets(view, &keys::sets(key)))
     };
     Some(Zone::new(apex, visible, kind))
+}
+
+/// All record sets under a prefix. What cannot be read is left out and told.
+fn record_sets(view: &View, prefix: &str) -> Vec<RecordSet> {
+    let read = |kv: &KeyValue| {
+        let compiled = records::compile(document::object(&kv.value));
+        compiled
+            .inspect_err(|error| tracing::error!(key = &*kv.key, context = error.context(), "unreadable"))
+            .ok()
+    };
+    view.range(prefix).filter_map(read).collect()
 }
 
 pub(super) fn network(link: &str) -> Option<NetworkId> {

@@ -1,5 +1,8 @@
 //! Zones, records and changes, and what the resolver then answers.
 
+mod policies;
+mod serial;
+
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};

@@ -67,6 +67,29 @@ pub(super) const CONFIGURATION_GENERATION: &str = "serving.knative.dev/configura
 pub(super) const ROUTE: &str = "serving.knative.dev/route";
 pub(super) const SERVICE_UID: &str = "serving.knative.dev/serviceUid";
 
+/// Who made the job, or the execution.
+pub(super) const JOB_CREATOR: &str = "run.googleapis.com/creator";
+/// Who changed the job last.
+pub(super) const JOB_LAST_MODIFIER: &str = "run.googleapis.com/lastModifier";
+/// When the job was changed last. A label.
+pub(super) const JOB_UPDATED: &str = "run.googleapis.com/lastUpdatedTime";
+/// The job of an execution or a task. A label.
+pub(super) const JOB: &str = "run.googleapis.com/job";
+pub(super) const JOB_UID: &str = "run.googleapis.com/jobUid";
+pub(super) const JOB_GENERATION: &str = "run.googleapis.com/jobGeneration";
+pub(super) const JOB_RESOURCE_VERSION: &str = "run.googleapis.com/jobResourceVersion";
+/// The execution of a task. A label.
+pub(super) const EXECUTION: &str = "run.googleapis.com/execution";
+/// `Active`: tasks of the execution run, or are to. A label.
+pub(super) const SERVING_STATE: &str = "run.googleapis.com/servingState";
+/// How far a task is: `Pending`, `Running`, `Succeeded`, `Failed`, `Cancelled`. A label.
+pub(super) const RUNNING_STATE: &str = "run.googleapis.com/runningState";
+
+/// Annotations of a job that the server writes; what a client sends there is ignored.
+pub(super) const JOB_SERVER_WRITTEN: &[&str] = &[OPERATION_ID, JOB_CREATOR, JOB_LAST_MODIFIER];
+/// Labels of a job that the server writes; what a client sends there is ignored.
+pub(super) const JOB_SERVER_LABELS: &[&str] = &[LOCATION, JOB_UPDATED];
+
 /// Annotations of a service that the server writes; what a client sends there is ignored.
 pub(super) const SERVER_WRITTEN: &[&str] = &[INGRESS_STATUS, URLS, OPERATION_ID, CREATOR, LAST_MODIFIER];
 

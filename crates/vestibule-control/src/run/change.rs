@@ -14,12 +14,12 @@ use crate::{ANSWER_WITHIN, Change, Document, Error};
 /// Revisions of a service that are kept, as many as Cloud Run keeps. Tests need not make a thousand.
 pub(super) const KEEP_REVISIONS: usize = if cfg!(test) { 30 } else { 1000 };
 
-/// What a client wants a service to be.
+/// What a client wants a service or a job to be.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
     pub(super) labels: Document,
     pub(super) annotations: Document,
-    /// `template` and `traffic`.
+    /// `template` and, of a service, `traffic`.
     pub(super) spec: Document,
     /// Make a revision even if the template is the same.
     pub(super) force: bool,
@@ -27,18 +27,19 @@ pub(super) struct Wanted {
 
 /// What a change made of it.
 pub(super) struct Written {
-    pub(super) service: Value,
+    /// The document as it is now.
+    pub(super) document: Value,
     /// The operation, unless nothing changed.
     pub(super) operation: Option<String>,
 }
 
 impl Wanted {
-    /// Reads a v1 document.
-    pub(super) fn from_v1(mut body: Document) -> Result<Wanted, Error> {
+    /// Reads a v1 document of a kind.
+    pub(super) fn from_v1(mut body: Document, expected: &str) -> Result<Wanted, Error> {
         if let Some(kind) = body.get("kind").and_then(Value::as_str)
-            && kind != "Service"
+            && kind != expected
         {
-            return Err(Error::invalid("kind", kind, "Must be Service."));
+            return Err(Error::invalid("kind", kind, format!("Must be {expected}.")));
         }
         let mut metadata = take_object(&mut body, "metadata");
         Ok(Wanted {
@@ -79,7 +80,7 @@ impl Run<'_> {
         let service =
             reach::text(body.get("metadata").unwrap_or(&Value::Null), &["name"]).unwrap_or_default();
         let name = new_name(place, service)?;
-        let wanted = Wanted::from_v1(body)?;
+        let wanted = Wanted::from_v1(body, "Service")?;
         let (written, _) = self.make(caller, &name, wanted)?;
         Ok(self.answer(caller, &name, written))
     }
@@ -99,7 +100,7 @@ impl Run<'_> {
             return Err(Error::invalid("metadata.name", other, "The name cannot be changed."));
         }
         let version = reach::text(&metadata, &["resourceVersion"]).map(str::to_owned);
-        let wanted = Wanted::from_v1(body)?;
+        let wanted = Wanted::from_v1(body, "Service")?;
         let name = name::locate(&self.control.view(), place, Kind::Service, service)?;
         let written =
             self.rewrite(caller, &name, |_| Ok(wanted), |old| check_version(&name, old, version.as_deref()))?;
@@ -113,7 +114,7 @@ impl Run<'_> {
         match current {
             // Unless someone deleted it meanwhile: then what was made is the answer.
             Some(current) => read::service(&current.value),
-            None => read::service(&written.service),
+            None => read::service(&written.document),
         }
     }
 
@@ -168,15 +169,15 @@ impl Run<'_> {
     }
 }
 
-/// The name of a service to be made.
-pub(super) fn new_name(place: Place<'_>, service: &str) -> Result<Name, Error> {
-    name::check_service(service)?;
+/// The name of a service or a job to be made.
+pub(super) fn new_name(place: Place<'_>, name: &str) -> Result<Name, Error> {
+    name::check_name(name)?;
     let location = place.location.unwrap_or(DEFAULT_LOCATION);
     name::check_location(location)?;
-    Ok(Name::new(place.project, location, service))
+    Ok(Name::new(place.project, location, name))
 }
 
-fn check_version(name: &Name, old: &Value, sent: Option<&str>) -> Result<(), Error> {
+pub(super) fn check_version(name: &Name, old: &Value, sent: Option<&str>) -> Result<(), Error> {
     let current = reach::text(old, &["metadata", "resourceVersion"]).unwrap_or_default();
     match sent {
         Some(sent) if sent != current => Err(Error::Aborted {
@@ -205,7 +206,7 @@ fn write(
         && !wanted.force
         && is_same(old, &wanted, &spec)
     {
-        return Ok(Written { service: old.clone(), operation: None });
+        return Ok(Written { document: old.clone(), operation: None });
     }
     let operation = operations::new_id();
     let mut service = document(change, name, old, &wanted, spec, caller, &operation);
@@ -216,9 +217,10 @@ fn write(
     });
     service["status"] = status::pending(&service, name, &created, change.now());
     let generation = service["metadata"]["generation"].as_i64().unwrap_or(1);
-    operations::record(change, name, &operation, Verb::Write { generation }, &service);
+    let verb = Verb::Write { generation };
+    operations::record(change, Kind::Service, name, &operation, verb, &service);
     change.put(&name.key(Kind::Service), service.clone());
-    Ok(Written { service, operation: Some(operation) })
+    Ok(Written { document: service, operation: Some(operation) })
 }
 
 /// Whether a client asks for what there already is.

@@ -15,11 +15,11 @@ use super::annotation::{
     self, CUSTOM_AUDIENCES, DEFAULT_URL_DISABLED, INGRESS, INVOKER_IAM_DISABLED, MANUAL_COUNT, MAX_SCALE,
     MIN_SCALE, SCALING_MODE, SERVICE_MAX, SERVICE_MIN, SESSION_AFFINITY,
 };
-use super::name::Name;
+use super::name::{Kind, Name};
 use super::revision::{self, Bundle, DEFAULT_MAX_SCALE};
 use super::status::Facts;
 use super::traffic::Readiness;
-use super::{json, pod, template, url};
+use super::{jobs, json, pod, template, url, validate};
 use crate::iam;
 
 /// Everything that should run in this state of the store.
@@ -30,10 +30,10 @@ pub fn desired(view: &View) -> Desired {
         let name = &bundle.name;
         let project = projects.entry(name.project.clone());
         let project = project.or_insert_with(|| Arc::new(iam::project_policy(view, &name.project))).clone();
-        let policies = vec![Arc::new(iam::policy_at(view, &name.policy_key())), project];
+        let policies = vec![Arc::new(iam::policy_at(view, &name.policy_key(Kind::Service))), project];
         compiled.push(Arc::new(service(&bundle, policies)));
     }
-    Desired { generation: view.revision(), services: compiled }
+    Desired { generation: view.revision(), services: compiled, executions: jobs::desired(view) }
 }
 
 fn service(bundle: &Bundle, policies: Vec<Arc<Policy>>) -> Service {
@@ -146,14 +146,15 @@ fn compile(service: &Name, name: &str, document: &Value, proven: bool) -> Revisi
     let number = |value: &Value, default: u64| value.as_u64().filter(|number| *number > 0).unwrap_or(default);
     let ingress = template::ingress(spec);
     let port = u16::try_from(template::container_port(&spec["containers"][ingress])).unwrap_or(8080);
-    let mut sidecars = pod::containers(service, document, port);
+    let source = pod::Source { of: service, document, path: validate::TEMPLATE };
+    let mut sidecars = pod::containers(source, Some(port));
     // Templates without a container are refused.
     let container = if ingress < sidecars.len() { sidecars.remove(ingress) } else { Container::default() };
     Revision {
         name: name.into(),
         container,
         sidecars,
-        volumes: pod::volumes(service, document),
+        volumes: pod::volumes(source),
         port,
         protocol: match spec["containers"][ingress]["ports"][0]["name"].as_str() {
             Some("h2c") => Protocol::H2c,

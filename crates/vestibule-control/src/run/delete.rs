@@ -42,10 +42,10 @@ impl Run<'_> {
             for (revision, _) in revision::of_service(change.view(), name) {
                 change.delete(&revision.key(Kind::Revision));
             }
-            change.delete(&name.policy_key());
+            change.delete(&name.policy_key(Kind::Service));
             change.delete(&name.key(Kind::Service));
             let id = operations::new_id();
-            operations::record(change, name, &id, Verb::Delete, &service);
+            operations::record(change, Kind::Service, name, &id, Verb::Delete, &service);
             Ok((id, service))
         })?;
         self.control.planes().wait(revision, ANSWER_WITHIN);

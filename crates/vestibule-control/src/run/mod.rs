@@ -1,4 +1,4 @@
-//! Cloud Run: services, their revisions, and what becomes of them.
+//! Cloud Run: services, their revisions, and what becomes of them; and jobs ([`jobs`]).
 //!
 //! One document holds a service, in the form of the v1 (Knative) API; the v2 API is a view of it in both directions
 //! ([`v2`]). Every change of a template makes a revision, which is a document of its own and never changes but for
@@ -13,6 +13,7 @@ mod change;
 mod compile;
 mod delete;
 mod instance_secrets;
+mod jobs;
 mod json;
 mod name;
 mod operations;
@@ -42,7 +43,7 @@ pub use read::Listing;
 
 use crate::Control;
 
-/// The Cloud Run services of a control plane.
+/// The Cloud Run services and jobs of a control plane.
 #[derive(Clone, Copy)]
 pub struct Run<'c> {
     control: &'c Control,

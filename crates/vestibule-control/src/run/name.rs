@@ -1,4 +1,4 @@
-//! Names of services and revisions, and the keys of their documents.
+//! Names of services, revisions, jobs and executions, and the keys of their documents.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +32,8 @@ impl<'a> Place<'a> {
 pub(super) enum Kind {
     Service,
     Revision,
+    Job,
+    Execution,
 }
 
 impl Kind {
@@ -39,6 +41,24 @@ impl Kind {
         match self {
             Kind::Service => "services",
             Kind::Revision => "revisions",
+            Kind::Job => "jobs",
+            Kind::Execution => "executions",
+        }
+    }
+
+    /// The kind of a collection.
+    pub(super) fn of_collection(collection: &str) -> Option<Kind> {
+        let kinds = [Kind::Service, Kind::Revision, Kind::Job, Kind::Execution];
+        kinds.into_iter().find(|kind| kind.collection() == collection)
+    }
+
+    /// The name of the message that describes it.
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Kind::Service => "Service",
+            Kind::Revision => "Revision",
+            Kind::Job => "Job",
+            Kind::Execution => "Execution",
         }
     }
 
@@ -46,11 +66,13 @@ impl Kind {
         match self {
             Kind::Service => "SERVICE",
             Kind::Revision => "REVISION",
+            Kind::Job => "JOB",
+            Kind::Execution => "EXECUTION",
         }
     }
 }
 
-/// The name of a service or a revision.
+/// The name of a service, a revision, a job or an execution.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Name {
     pub(super) project: String,
@@ -72,9 +94,9 @@ impl Name {
         format!("run/{}", self.relative(kind))
     }
 
-    /// The key of a service's policy.
-    pub(super) fn policy_key(&self) -> String {
-        format!("policy/{}", self.key(Kind::Service))
+    /// The key of the policy of a service or a job.
+    pub(super) fn policy_key(&self, kind: Kind) -> String {
+        format!("policy/{}", self.key(kind))
     }
 
     /// Another document of the same region.
@@ -152,8 +174,9 @@ pub(super) fn check_location(location: &str) -> Result<(), Error> {
     }
 }
 
-/// Refuses what cannot be a service's name: lower-case letters, digits and hyphens, a letter first, at most 63.
-pub(super) fn check_service(name: &str) -> Result<(), Error> {
+/// Refuses what cannot be the name of a service or a job: lower-case letters, digits and hyphens, a letter first, at
+/// most 63.
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
     if name.is_empty() {
         return Err(Error::required("metadata.name"));
     }

@@ -1,8 +1,8 @@
 //! Operations: the receipts of changes, which clients wait for.
 //!
-//! An operation is written in the transaction of its change and says which generation of which service it made. What
-//! has become of it is derived when it is read: it is done once that generation has been decided, so no second write
-//! could be lost.
+//! An operation is written in the transaction of its change and says which generation of what it made, or which
+//! execution it began. What has become of it is derived when it is read: it is done once that generation has been
+//! decided or the execution is over, so no second write could be lost.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use vestibule_model::{id, time};
 use vestibule_store::{KeyValue, Revision, View};
 
 use super::name::{Kind, Name, Place, prefix};
-use super::{Run, json as reach, read, status, v2};
+use super::{Run, jobs, json as reach, read, status, v2};
 use crate::{Change, Control, Error};
 
 /// How long an operation can be read.
@@ -34,9 +34,11 @@ pub(super) enum Api {
 /// What a change did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
-    /// Made or changed a service: the generation that it has now.
+    /// Made or changed something: the generation that it has now.
     Write { generation: i64 },
-    /// Deleted a service.
+    /// Began an execution, or cancelled it: done when it is over.
+    Finish,
+    /// Deleted something.
     Delete,
 }
 
@@ -45,19 +47,28 @@ pub(super) fn new_id() -> String {
     id::uuid()
 }
 
-/// Stages the operation of a change. `service` is the document as it is now, or was last.
-pub(super) fn record(change: &mut Change<'_>, name: &Name, id: &str, verb: Verb, service: &Value) {
+/// Stages the operation of a change. `document` is what was changed as it is now, or was last.
+pub(super) fn record(
+    change: &mut Change<'_>,
+    kind: Kind,
+    name: &Name,
+    id: &str,
+    verb: Verb,
+    document: &Value,
+) {
     sweep(change, name);
-    let mut document = json!({
-        "service": name.name,
-        "uid": service["metadata"]["uid"],
+    let mut operation = json!({
+        "collection": kind.collection(),
+        "name": name.name,
+        "uid": document["metadata"]["uid"],
         "createTime": time::rfc3339(change.now()),
     });
     match verb {
-        Verb::Write { generation } => document["generation"] = generation.into(),
-        Verb::Delete => document["deleted"] = service.clone(),
+        Verb::Write { generation } => operation["generation"] = generation.into(),
+        Verb::Finish => operation["finish"] = true.into(),
+        Verb::Delete => operation["deleted"] = document.clone(),
     }
-    change.put(&key(name, id), document);
+    change.put(&key(name, id), operation);
 }
 
 fn key(name: &Name, id: &str) -> String {
@@ -98,75 +109,110 @@ fn created(operation: &Value) -> Timestamp {
     reach::text(operation, &["createTime"]).and_then(time::parse).unwrap_or_default()
 }
 
-/// Whether the change has been decided in this state.
-fn is_done(control: &Control, view: &View, stored: &KeyValue, name: &Name) -> bool {
-    let Some(generation) = stored.value["generation"].as_i64() else {
-        return control.planes().settled() >= stored.modified;
-    };
-    match view.get(&name.key(Kind::Service)) {
-        Some(service) if service.value["metadata"]["uid"] == stored.value["uid"] => {
-            let now = service.value["metadata"]["generation"].as_i64().unwrap_or(0);
-            now > generation || status::is_decided(&service.value)
+/// What an operation is about.
+struct Subject {
+    kind: Kind,
+    name: Name,
+}
+
+impl Subject {
+    fn of(operation: &KeyValue) -> Option<Subject> {
+        let (_, of) = super::name::parse_key(&operation.key)?;
+        let kind = Kind::of_collection(operation.value["collection"].as_str()?)?;
+        Some(Subject { kind, name: of.sibling(operation.value["name"].as_str()?) })
+    }
+
+    /// The document, unless it was deleted since, or another has its name now.
+    fn document<'v>(&self, view: &'v View, operation: &Value) -> Option<&'v KeyValue> {
+        view.get(&self.name.key(self.kind)).filter(|kv| kv.value["metadata"]["uid"] == operation["uid"])
+    }
+
+    /// Whether the change has been decided in this state.
+    fn is_done(&self, control: &Control, view: &View, stored: &KeyValue) -> bool {
+        let operation = &*stored.value;
+        if !operation["deleted"].is_null() {
+            return control.planes().settled() >= stored.modified;
         }
-        _ => true,
+        let Some(document) = self.document(view, operation) else { return true };
+        let value = &*document.value;
+        match operation["generation"].as_i64() {
+            Some(generation) => {
+                let now = value["metadata"]["generation"].as_i64().unwrap_or(0);
+                let is_decided = match self.kind {
+                    Kind::Job => jobs::is_decided(view, &self.name, value),
+                    _ => status::is_decided(value),
+                };
+                now > generation || is_decided
+            }
+            None => jobs::is_over(value),
+        }
+    }
+
+    /// What the operation is about, in the words of an API.
+    fn body(&self, view: &View, document: &Value, operation: &Value, api: Api) -> Value {
+        let name = &self.name;
+        let mut body = match (api, self.kind) {
+            (Api::V1, Kind::Job) => jobs::show::job(view, name, document),
+            (Api::V1, Kind::Execution) => jobs::show::execution(view, name, document),
+            (Api::V1, _) => read::service(document),
+            (Api::V2, Kind::Job) => v2::job(view, name, document),
+            (Api::V2, Kind::Execution) => v2::execution(view, name, document),
+            (Api::V2, _) => v2::service(name, document),
+        };
+        body["@type"] = self.type_of(api).into();
+        if api == Api::V2 && !operation["deleted"].is_null() {
+            body["deleteTime"] = operation["createTime"].clone();
+        }
+        body
+    }
+
+    fn type_of(&self, api: Api) -> String {
+        let version = if api == Api::V1 { "v1" } else { "v2" };
+        format!("type.googleapis.com/google.cloud.run.{version}.{}", self.kind.message())
+    }
+
+    /// Why what it is about failed.
+    fn failure(&self, view: &View, document: &Value) -> Option<String> {
+        let condition = match self.kind {
+            Kind::Job => jobs::show::ready(view, &self.name, document),
+            Kind::Execution => jobs::show::completed(view, &self.name, document),
+            _ => status::find(document, "Ready")?.clone(),
+        };
+        let failed = condition["status"] == "False";
+        failed.then(|| condition["message"].as_str().unwrap_or_default().to_owned())
     }
 }
 
 /// An operation as a client sees it.
 fn shown(control: &Control, view: &View, stored: &KeyValue, api: Api) -> Value {
-    let operation = &stored.value;
-    let Some((_, of)) = super::name::parse_key(&stored.key) else { return Value::Null };
-    let service = of.sibling(operation["service"].as_str().unwrap_or_default());
+    let operation = &*stored.value;
+    let Some(subject) = Subject::of(stored) else { return Value::Null };
     let full_name = stored.key.strip_prefix("run/").unwrap_or(&stored.key);
-    let current =
-        view.get(&service.key(Kind::Service)).filter(|kv| kv.value["metadata"]["uid"] == operation["uid"]);
+    let is_deletion = !operation["deleted"].is_null();
     let document = match &operation["deleted"] {
-        Value::Null => current.map(|kv| (*kv.value).clone()),
-        deleted => Some(deleted.clone()),
+        Value::Null => subject.document(view, operation).map(|kv| &*kv.value),
+        deleted => Some(deleted),
     };
-    let body = document.map(|document| body(&service, &document, operation, api));
-    let mut out = json!({ "name": full_name, "metadata": body.clone().unwrap_or_else(|| json!({ "@type": type_of(api) })) });
-    if !is_done(control, view, stored, &service) {
+    let body = document.map(|document| subject.body(view, document, operation, api));
+    let metadata = body.clone().unwrap_or_else(|| json!({ "@type": subject.type_of(api) }));
+    let mut out = json!({ "name": full_name, "metadata": metadata });
+    if !subject.is_done(control, view, stored) {
         return out;
     }
     out["done"] = true.into();
-    let Some(body) = body else {
-        out["error"] = json!({ "code": 5, "message": format!("Service '{}' was deleted.", service.name) });
+    let (Some(body), Some(document)) = (body, document) else {
+        let message = format!("{} '{}' was deleted.", subject.kind.message(), subject.name.name);
+        out["error"] = json!({ "code": 5, "message": message });
         return out;
     };
-    match failure(&body) {
-        // v1 clients read the service's conditions; v2 clients expect the operation to fail.
-        Some(message) if api == Api::V2 && operation["deleted"].is_null() => {
+    match subject.failure(view, document) {
+        // v1 clients read the conditions; v2 clients expect the operation to fail.
+        Some(message) if api == Api::V2 && !is_deletion => {
             out["error"] = json!({ "code": 9, "message": message });
         }
         _ => out["response"] = body,
     }
     out
-}
-
-fn body(service: &Name, document: &Value, operation: &Value, api: Api) -> Value {
-    let mut body = match api {
-        Api::V1 => read::service(document),
-        Api::V2 => v2::service(service, document),
-    };
-    body["@type"] = type_of(api).into();
-    if api == Api::V2 && !operation["deleted"].is_null() {
-        body["deleteTime"] = operation["createTime"].clone();
-    }
-    body
-}
-
-fn type_of(api: Api) -> &'static str {
-    match api {
-        Api::V1 => "type.googleapis.com/google.cloud.run.v1.Service",
-        Api::V2 => "type.googleapis.com/google.cloud.run.v2.Service",
-    }
-}
-
-/// The message of a v2 service whose last change failed.
-fn failure(service: &Value) -> Option<&str> {
-    let condition = &service["terminalCondition"];
-    (condition["state"] == "CONDITION_FAILED").then(|| condition["message"].as_str().unwrap_or_default())
 }
 
 /// Blocks until `check` finds something in the committed state, or `limit` has passed.
@@ -247,13 +293,10 @@ impl Run<'_> {
         let view = self.control.view();
         let stored = find(&view, place, id)?.clone();
         let limit = limit.min(WAIT_LIMIT);
-        if stored.value["generation"].is_null() {
+        if !stored.value["deleted"].is_null() {
             self.control.planes().wait(stored.modified, limit);
-        } else if let Some((_, of)) = super::name::parse_key(&stored.key) {
-            let service = of.sibling(stored.value["service"].as_str().unwrap_or_default());
-            wait_for(self.control, limit, |view| {
-                is_done(self.control, view, &stored, &service).then_some(())
-            });
+        } else if let Some(subject) = Subject::of(&stored) {
+            wait_for(self.control, limit, |view| subject.is_done(self.control, view, &stored).then_some(()));
         }
         Ok(shown(self.control, &self.control.view(), &stored, api))
     }

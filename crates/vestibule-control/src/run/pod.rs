@@ -17,18 +17,30 @@ const DEFAULT_MODE: u32 = 0o444;
 /// Bits that a secret's file never has. `SecretVolumeSource.defaultMode`.
 const UMASK: u32 = 0o222;
 
-/// All containers of a revision (or of another document with a template's metadata and specification), in the order of
-/// the template. `port` is the one for requests.
-pub(super) fn containers(of: &Name, document: &Value, port: u16) -> Vec<Container> {
-    let mut named = document["spec"].clone();
+/// A template that is to be read: of a revision, or of the tasks of a job.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// Whose it is.
+    pub(super) of: &'a Name,
+    /// A document with the template's metadata and specification.
+    pub(super) document: &'a Value,
+    /// Where the specification is in what clients write, for messages.
+    pub(super) path: &'static str,
+}
+
+/// All containers of a template, in its order. `port` is the one for requests; a job has none.
+pub(super) fn containers(source: Source<'_>, port: Option<u16>) -> Vec<Container> {
+    let mut named = source.document["spec"].clone();
     template::name_containers(&mut named);
-    let dependencies = dependencies(document);
+    let dependencies = dependencies(source.document);
     let ingress = template::ingress(&named);
     let containers = json::items(&named, &["containers"]).iter().enumerate();
     let compiled = containers.map(|(index, value)| {
-        let mut container = container(of, document, index, value, port);
-        if index == ingress && container.startup_probe.is_none() {
-            container.startup_probe = Some(Probe::default_tcp(port));
+        let mut container = container(source, index, value, port.unwrap_or_default());
+        if let Some(port) = port
+            && index == ingress
+        {
+            container.startup_probe.get_or_insert_with(|| Probe::default_tcp(port));
         }
         container.depends_on = dependencies.get(&container.name).cloned().unwrap_or_default();
         container
@@ -36,7 +48,7 @@ pub(super) fn containers(of: &Name, document: &Value, port: u16) -> Vec<Containe
     compiled.collect()
 }
 
-fn container(of: &Name, document: &Value, index: usize, container: &Value, port: u16) -> Container {
+fn container(source: Source<'_>, index: usize, container: &Value, port: u16) -> Container {
     let texts = |member: &str| -> Vec<String> {
         json::items(container, &[member]).iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
     };
@@ -45,7 +57,7 @@ fn container(of: &Name, document: &Value, index: usize, container: &Value, port:
     for (resource, default) in [("cpu", template::DEFAULT_CPU), ("memory", template::DEFAULT_MEMORY)] {
         limits.entry(resource.to_owned()).or_insert_with(|| default.to_owned());
     }
-    let (env, secret_env) = env(of, document, index, container);
+    let (env, secret_env) = env(source, index, container);
     Container {
         name: container["name"].as_str().unwrap_or_default().to_owned(),
         image: container["image"].as_str().unwrap_or_default().to_owned(),
@@ -64,20 +76,15 @@ fn container(of: &Name, document: &Value, index: usize, container: &Value, port:
 }
 
 /// Variables with values, and variables with secrets.
-fn env(
-    of: &Name,
-    document: &Value,
-    index: usize,
-    container: &Value,
-) -> (Vec<(String, String)>, Vec<SecretEnv>) {
+fn env(source: Source<'_>, index: usize, container: &Value) -> (Vec<(String, String)>, Vec<SecretEnv>) {
     let (mut plain, mut secret) = (Vec::new(), Vec::new());
     for (at, variable) in json::items(container, &["env"]).iter().enumerate() {
         let Some(name) = variable["name"].as_str() else { continue };
         let reference = &variable["valueFrom"]["secretKeyRef"];
         if let Some(secret_name) = json::text(reference, &["name"]) {
             let field =
-                format!("spec.template.spec.containers[{index}].env[{at}].value_from.secret_key_ref.name");
-            let secret_ref = secret_ref(of, document, secret_name, &reference["key"]);
+                format!("{}.containers[{index}].env[{at}].value_from.secret_key_ref.name", source.path);
+            let secret_ref = secret_ref(source, secret_name, &reference["key"]);
             secret.push(SecretEnv { name: name.to_owned(), secret: secret_ref, field });
         } else {
             let value = variable["value"].as_str().unwrap_or_default();
@@ -89,14 +96,14 @@ fn env(
 
 /// What a secret's name in a template leads to: `projects/P/secrets/S`, an alias of the annotation, or a secret of the
 /// same project.
-pub(super) fn secret_ref(of: &Name, document: &Value, name: &str, version: &Value) -> SecretRef {
-    let full = match aliases(document).find(|(alias, _)| *alias == name) {
+fn secret_ref(source: Source<'_>, name: &str, version: &Value) -> SecretRef {
+    let full = match aliases(source.document).find(|(alias, _)| *alias == name) {
         Some((_, full)) => full,
         None => name,
     };
     let (project, secret) = match full.split('/').collect::<Vec<_>>().as_slice() {
         ["projects", project, "secrets", secret] => (*project, *secret),
-        _ => (of.project.as_str(), full),
+        _ => (source.of.project.as_str(), full),
     };
     let version = version.as_str().filter(|version| !version.is_empty()).unwrap_or("latest");
     SecretRef { project: project.to_owned(), secret: secret.to_owned(), version: version.to_owned() }
@@ -124,12 +131,12 @@ fn mount(mount: &Value) -> Mount {
     }
 }
 
-/// All volumes of a revision.
-pub(super) fn volumes(of: &Name, document: &Value) -> Vec<Volume> {
-    let volumes = json::items(document, &["spec", "volumes"]).iter().enumerate();
+/// All volumes of a template.
+pub(super) fn volumes(source: Source<'_>) -> Vec<Volume> {
+    let volumes = json::items(source.document, &["spec", "volumes"]).iter().enumerate();
     let compiled = volumes.map(|(index, volume)| {
         let source = match &volume["secret"] {
-            secret @ Value::Object(_) => VolumeSource::Secret(files(of, document, index, secret)),
+            secret @ Value::Object(_) => VolumeSource::Secret(files(source, index, secret)),
             _ => {
                 let limit = json::text(volume, &["emptyDir", "sizeLimit"]);
                 VolumeSource::Memory { size_limit: limit.and_then(template::bytes) }
@@ -141,14 +148,14 @@ pub(super) fn volumes(of: &Name, document: &Value) -> Vec<Volume> {
 }
 
 /// The files of a secret volume. Without items, one with the secret's name and newest version.
-fn files(of: &Name, document: &Value, index: usize, secret: &Value) -> Vec<SecretFile> {
+fn files(source: Source<'_>, index: usize, secret: &Value) -> Vec<SecretFile> {
     let name = secret["secretName"].as_str().unwrap_or_default();
-    let field = format!("spec.template.spec.volumes[{index}].secret.secret_name");
+    let field = format!("{}.volumes[{index}].secret.secret_name", source.path);
     let mode = |value: &Value| value.as_u64().filter(|mode| *mode > 0).map(|mode| mode as u32 & !UMASK);
     let default_mode = mode(&secret["defaultMode"]).unwrap_or(DEFAULT_MODE);
     let file = |path: &str, version: &Value, mode| SecretFile {
         path: path.to_owned(),
-        secret: secret_ref(of, document, name, version),
+        secret: secret_ref(source, name, version),
         mode,
         field: field.clone(),
     };

@@ -14,9 +14,17 @@ use crate::Error;
 /// What a list holds: all documents that fit, newest first, for the caller to cut into pages.
 #[derive(Debug, Clone)]
 pub struct Listing {
+    /// Of the list and its items, in v1: services and jobs have different ones.
+    pub api_version: &'static str,
     /// `ServiceList` and the like.
     pub kind: &'static str,
     pub items: Vec<Value>,
+}
+
+impl Listing {
+    fn serving(kind: &'static str, items: Vec<Value>) -> Listing {
+        Listing { api_version: "serving.knative.dev/v1", kind, items }
+    }
 }
 
 /// A service as v1 shows it.
@@ -42,7 +50,7 @@ impl Run<'_> {
         let selector = Selector::parse(selector)?;
         let found = all(&self.control.view(), place, Kind::Service);
         let fitting = found.iter().filter(|(_, stored)| selector.matches(stored));
-        Ok(Listing { kind: "ServiceList", items: fitting.map(|(_, stored)| service(stored)).collect() })
+        Ok(Listing::serving("ServiceList", fitting.map(|(_, stored)| service(stored)).collect()))
     }
 
     /// A revision.
@@ -60,7 +68,7 @@ impl Run<'_> {
         let fitting = found.iter().filter(|(_, stored)| selector.matches(stored));
         let items =
             fitting.map(|(name, stored)| revision::shown(stored, parent(&view, name, stored).as_deref()));
-        Ok(Listing { kind: "RevisionList", items: items.collect() })
+        Ok(Listing::serving("RevisionList", items.collect()))
     }
 
     /// A service's route: where its traffic goes.
@@ -96,7 +104,7 @@ impl Run<'_> {
         let found = all(&self.control.view(), place, Kind::Service);
         let items =
             found.iter().map(|(_, stored)| part(stored)).filter(|part| selector.matches(part)).collect();
-        Ok(Listing { kind, items })
+        Ok(Listing::serving(kind, items))
     }
 
     /// All regions, in the order of their names.

@@ -7,7 +7,7 @@
 //!
 //! What the runtime learns about a revision (it became ready, it failed) comes back as reports, which another thread
 //! writes into the revision's document. That is a change like any other: the first thread sees it, moves traffic, and
-//! only then calls the service ready.
+//! only then calls the service ready. A third thread writes what becomes of the tasks of jobs.
 
 use std::io;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vestibule_run::desired::{Desired, RevisionReport, RevisionState};
+use vestibule_run::desired::{Desired, RevisionReport, RevisionState, TaskReport};
 use vestibule_store::{Revision, View, Watch};
 
 use super::annotation::SERVICE;
 use super::name::{Kind, Name, Place};
 use super::status::{self, Facts};
 use super::traffic::Readiness;
-use super::{compile, json, name, revision};
+use super::{compile, jobs, json, name, revision};
 use crate::{Control, Error, Plane};
 
 /// How long the reconciler sleeps when nothing happens. It then looks whether it should end.
@@ -83,6 +83,26 @@ pub fn start_reports(
             if let Err(error) = record(&control, &report) {
                 let context = error.context().unwrap_or_default();
                 tracing::error!(revision = %report.revision, %error, context, "a report could not be written");
+            }
+        }
+    })
+}
+
+/// Writes what becomes of tasks until `next` brings nothing more: all that it brings at once in one change, since tasks
+/// may start and end by the hundred. Ends by itself when the runtime does.
+pub fn start_task_reports(
+    control: Control,
+    mut next: impl FnMut() -> Vec<TaskReport> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("task-reports".to_owned()).spawn(move || {
+        loop {
+            let reports = next();
+            if reports.is_empty() {
+                return;
+            }
+            if let Err(error) = jobs::record::record(&control, &reports) {
+                let context = error.context().unwrap_or_default();
+                tracing::error!(%error, context, "reports about tasks could not be written");
             }
         }
     })

@@ -27,6 +27,14 @@ impl Selector {
             .ok_or_else(|| Error::invalid("labelSelector", text, "It is no label selector."))
     }
 
+    /// The one value that a label must have, if there is such.
+    pub(super) fn only(&self, key: &str) -> Option<&str> {
+        self.0.iter().find_map(|requirement| match requirement.values.as_slice() {
+            [value] if requirement.key == key && !requirement.negated => Some(value.as_str()),
+            _ => None,
+        })
+    }
+
     /// Whether a document's labels fit.
     pub(super) fn matches(&self, document: &Value) -> bool {
         self.0.iter().all(|requirement| {

@@ -44,12 +44,24 @@ pub(super) fn complete(template: &mut Document, project: &str) {
     }
 }
 
-fn complete_container(container: &mut Document, index: usize, single: bool) {
+/// Fills in what containers of services and of jobs alike have.
+pub(super) fn complete_common(container: &mut Document, index: usize) {
     let made_up = made_up_name(container, index);
     if matches!(container.get("name"), Some(Value::String(name)) if name.is_empty() || *name == made_up) {
         container.remove("name");
     }
-    let empty = |value: Option<&Value>| value.is_none_or(|value| reach::same(value, &Value::Null));
+    if empty(container.get("resources").and_then(|resources| resources.get("limits"))) {
+        let limits = json!({ "cpu": DEFAULT_CPU, "memory": DEFAULT_MEMORY });
+        reach::object_mut(container, "resources").insert("limits".into(), limits);
+    }
+}
+
+fn empty(value: Option<&Value>) -> bool {
+    value.is_none_or(|value| reach::same(value, &Value::Null))
+}
+
+fn complete_container(container: &mut Document, index: usize, single: bool) {
+    complete_common(container, index);
     if single && empty(container.get("ports")) {
         container.insert("ports".into(), json!([{ "name": "http1", "containerPort": DEFAULT_PORT }]));
     }
@@ -60,10 +72,6 @@ fn complete_container(container: &mut Document, index: usize, single: bool) {
                 port.insert("name".into(), "http1".into());
             }
         }
-    }
-    if empty(container.get("resources").and_then(|resources| resources.get("limits"))) {
-        let limits = json!({ "cpu": DEFAULT_CPU, "memory": DEFAULT_MEMORY });
-        reach::object_mut(container, "resources").insert("limits".into(), limits);
     }
     let listens = container.get("ports").is_some_and(|ports| !empty(Some(ports)));
     if listens || container.get("startupProbe").is_some_and(|probe| !empty(Some(probe))) {
@@ -117,7 +125,7 @@ pub(super) fn container_port(container: &Value) -> u64 {
 }
 
 /// Writes a number where there is none, or zero, which in Google's JSON is the same as none.
-fn default_number(document: &mut Document, member: &str, number: u64) {
+pub(super) fn default_number(document: &mut Document, member: &str, number: u64) {
     let absent = match document.get(member) {
         None | Some(Value::Null) => true,
         Some(value) => value.as_i64() == Some(0),

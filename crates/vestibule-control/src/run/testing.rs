@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vestibule_run::desired::{Desired, RevisionReport, RevisionState, Service};
+use vestibule_run::desired::{Desired, Execution, RevisionReport, RevisionState, Service};
 use vestibule_store::Store;
 
 use super::{Caller, Place, operations, reconcile, status};
@@ -48,6 +48,13 @@ impl World {
     pub(super) fn desired(&self, service: &str) -> Option<Arc<Service>> {
         let seen = self.seen.lock().unwrap();
         seen.as_ref()?.services.iter().find(|s| *s.key.name == *service).cloned()
+    }
+
+    /// The executions that the runtime is told to run as of now.
+    pub(super) fn executions(&self) -> Vec<Arc<Execution>> {
+        assert!(self.control.planes().wait(self.control.view().revision(), PATIENCE), "told in time");
+        let seen = self.seen.lock().unwrap();
+        seen.as_ref().map(|desired| desired.executions.clone()).unwrap_or_default()
     }
 
     /// Shares of a service's traffic as the runtime obeys it, `revision=percent[:tag]`.

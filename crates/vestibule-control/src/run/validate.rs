@@ -3,14 +3,14 @@
 //! Field names are those of v1, as gcloud prints them. What is documented but not built here is refused too, by name:
 //! a setting that silently does nothing would be worse than none. What containers may be is in [`containers`].
 
-mod containers;
+pub(super) mod containers;
 
 use serde_json::Value;
 
 use super::url::Hosts;
 use super::{annotation, json};
 use crate::{Document, Error};
-pub(super) use containers::Kind;
+use containers::Kind;
 
 /// Most requests an instance may take at once.
 const MAX_CONCURRENCY: i64 = 1000;
@@ -19,7 +19,8 @@ const MAX_TIMEOUT: i64 = 3600;
 /// Longest description (`Service.description` of v2).
 const MAX_DESCRIPTION: usize = 512;
 
-const TEMPLATE: &str = "spec.template.spec";
+/// Where a service's template has its specification.
+pub(super) const TEMPLATE: &str = "spec.template.spec";
 
 /// Checks a service: its annotations and its completed specification.
 pub(super) fn service(annotations: &Document, spec: &Value, hosts: &Hosts) -> Result<(), Error> {
@@ -101,6 +102,7 @@ fn count(annotations: &Document, parent: &str, name: &str, least: u32) -> Result
 }
 
 fn revision_template(template: &Value) -> Result<(), Error> {
+    annotations_not_built(&template["metadata"]["annotations"], Kind::Service)?;
     template_annotations(template["metadata"]["annotations"].as_object())?;
     let spec = &template["spec"];
     containers::check(TEMPLATE, template, Kind::Service)?;
@@ -108,18 +110,26 @@ fn revision_template(template: &Value) -> Result<(), Error> {
     within(&spec["timeoutSeconds"], &format!("{TEMPLATE}.timeoutSeconds"), 1..=MAX_TIMEOUT)
 }
 
+/// Refuses annotations of a template that are documented but not built.
+pub(super) fn annotations_not_built(annotations: &Value, kind: Kind) -> Result<(), Error> {
+    let set = |name: &&&str| json::text(annotations, &[name]).is_some();
+    match [annotation::CLOUDSQL, annotation::ENCRYPTION_KEY].iter().find(set) {
+        Some(name) => Err(kind.not_built(&format!("annotations[{name}]"))),
+        None => Ok(()),
+    }
+}
+
 fn template_annotations(annotations: Option<&Document>) -> Result<(), Error> {
     let Some(annotations) = annotations else { return Ok(()) };
-    for name in [annotation::CLOUDSQL, annotation::ENCRYPTION_KEY] {
-        if annotations.get(name).and_then(Value::as_str).is_some_and(|value| !value.is_empty()) {
-            return Err(Error::not_implemented(format!("run.services.template.annotations[{name}]")));
-        }
-    }
     scale(annotations, "spec.template.metadata", annotation::MIN_SCALE, annotation::MAX_SCALE)
 }
 
 /// Refuses a number outside a range. Absent is fine.
-fn within(value: &Value, field: &str, allowed: std::ops::RangeInclusive<i64>) -> Result<(), Error> {
+pub(super) fn within(
+    value: &Value,
+    field: &str,
+    allowed: std::ops::RangeInclusive<i64>,
+) -> Result<(), Error> {
     match value {
         Value::Null => Ok(()),
         value if value.as_i64().is_some_and(|number| allowed.contains(&number)) => Ok(()),

@@ -66,6 +66,11 @@ impl Context {
             ..Context::now()
         }
     }
+
+    /// Now, about a Cloud Run job by its relative name.
+    pub fn run_job(name: impl Into<String>) -> Context {
+        Context { resource_type: "run.googleapis.com/Job".to_owned(), ..Context::run_service(name) }
+    }
 }
 
 impl Condition {

@@ -246,7 +246,7 @@ impl World {
         service.revisions = vec![Arc::new(revision)];
         self.generation.set(self.generation.get() + 1);
         let generation = self.generation.get();
-        self.runtime.apply(Desired { generation, services: vec![Arc::new(service)] });
+        self.runtime.apply(Desired { generation, services: vec![Arc::new(service)], ..Default::default() });
     }
 }
 

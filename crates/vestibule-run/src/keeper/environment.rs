@@ -16,12 +16,17 @@ pub(super) fn environment(
     set("K_REVISION", &revision.name);
     set("K_CONFIGURATION", &service.key.name);
     set("CLOUD_RUN_TIMEOUT_SECONDS", &revision.timeout.as_secs().to_string());
+    metadata_variables(metadata, set);
+    variables
+}
+
+/// Where the metadata server is, in the names that Google's client libraries look for.
+pub(crate) fn metadata_variables(metadata: Option<&str>, mut set: impl FnMut(&str, &str)) {
     if let Some(address) = metadata {
         for name in ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"] {
             set(name, address);
         }
     }
-    variables
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use crate::desired::{Container, Revision, Service};
 use crate::driver::choice::Drivers;
 use crate::driver::process::ProcessDriver;
 use crate::driver::{Driver, Exit, Failure, Handle, Labels, Listed, Order, Output, Owner, Pending, Started};
+use crate::output::Readers;
 use crate::pool::Pool;
 use crate::registry::Registry;
-use crate::reports::{Receiver, Reports};
+use crate::reports::{Receiver, Reports, TaskReports};
 use crate::testing;
 
 /// How starts go.
@@ -242,10 +243,11 @@ impl World {
             metadata: None,
             secrets: None,
             reports,
+            task_reports: TaskReports::default(),
             registry: registry.clone(),
             idle_timeout,
             shutdown_grace: crate::config::SHUTDOWN_GRACE,
-            output: tokio::runtime::Handle::current(),
+            output: Readers::new(tokio::runtime::Handle::current(), watch::Sender::new(0)),
             closing: watch_closing,
         });
         let (pool, waiters) = Pool::new(&revision);

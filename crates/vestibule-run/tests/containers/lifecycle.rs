@@ -211,7 +211,11 @@ impl Whole {
         let traffic = vec![TrafficTarget { revision: revision.name.clone(), percent: 100, tag: None }];
         let service = Service { traffic, ..driving::service("svc", vec![Arc::new(revision)]) };
         let reports = self.runtime.reports();
-        self.runtime.apply(Desired { generation: 1, services: vec![Arc::new(service)] });
+        self.runtime.apply(Desired {
+            generation: 1,
+            services: vec![Arc::new(service)],
+            ..Desired::default()
+        });
         let end = Instant::now() + PATIENCE;
         loop {
             let report =

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what instances print is under test")]
 
 mod containers;
+mod jobs;
 mod orphans;
 mod processes;
 mod support;

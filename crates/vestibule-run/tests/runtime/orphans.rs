@@ -21,7 +21,7 @@ fn role_runtime() {
         service("hello", vec![hello("hello-1")]),
     ];
     let services = services.into_iter().map(std::sync::Arc::new).collect();
-    runtime.apply(vestibule_run::desired::Desired { generation: 1, services });
+    runtime.apply(vestibule_run::desired::Desired { generation: 1, services, ..Default::default() });
     let _leases = ["svc", "hello"].map(|name| support::acquire(&runtime.front(), name));
     let instances: Vec<_> = runtime.status().iter().map(|status| status.pid.unwrap().to_string()).collect();
     println!("\nPIDS {} {}", instances.join(" "), std::fs::read_to_string(child).unwrap());
@@ -51,7 +51,7 @@ fn instances_die_with_a_killed_runtime_and_what_they_left_is_swept() {
     let (next, _logs) = runtime(folder.path(), |_, _| {});
     until("what was left is swept", || !runs(child));
     let services = || vec![std::sync::Arc::new(service("svc", vec![revision("svc-1", "ok")]))];
-    next.apply(vestibule_run::desired::Desired { generation: 1, services: services() });
+    next.apply(vestibule_run::desired::Desired { generation: 1, services: services(), ..Default::default() });
     drop(support::acquire(&next.front(), "svc"));
     let instance = next.status()[0].pid.unwrap();
     let records = || std::fs::read_dir(folder.path().join("run/processes")).unwrap().count();

@@ -364,7 +364,7 @@ fn traffic_moves_with_what_is_applied() {
     let front = world.runtime.front();
     assert_eq!(&*admit(&front, "svc").revision.name, "svc-2");
 
-    let stale = vestibule_run::desired::Desired { generation: 1, services: Vec::new() };
+    let stale = vestibule_run::desired::Desired { generation: 1, ..Default::default() };
     assert_eq!(world.runtime.apply(stale), 2, "an older state changes nothing");
     assert_eq!(world.runtime.generation(), 2);
 

@@ -107,6 +107,16 @@ impl Clients {
         self.0.firewalls.forget(network);
     }
 
+    /// Tells the resolver what the network's clients are called.
+    fn announce(&self, network: &NetworkId) {
+        // Under the lock: what is told last is then what is true last.
+        let leases = self.leases();
+        let own = leases.values().filter(|entry| entry.client.network == *network);
+        let named = |entry: &Arc<Entry>| Some((entry.identity.hostname.parse().ok()?, entry.client.address?));
+        let hosts: Vec<(vestibule_dns::Name, Ipv4Addr)> = own.filter_map(named).collect();
+        self.0.resolver.set_hosts(network, &hosts);
+    }
+
     /// The identity of the client at a private address.
     pub fn identity(&self, network: &NetworkId, peer: SocketAddr) -> Option<Identity> {
         let IpAddr::V4(ip) = self.0.vpc.private_peer(network, peer).ip() else { return None };
@@ -165,6 +175,7 @@ impl Clients {
         let client = Arc::new(Client { network: network.clone(), address: Some(ip) });
         let entry = Entry { client, identity: identity.clone(), tags: request.tags.clone() };
         self.leases().insert(id.clone(), Arc::new(entry));
+        self.announce(network);
         self.enforce_firewall(network).map_err(internal)?;
         let around = &inner.surroundings;
         let resolver = inner.vpc.locate(network, vestibule_dns::RESOLVER, 53);
@@ -253,6 +264,7 @@ impl Entry {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.clients.leases().remove(&self.id);
+        self.clients.announce(&self.network);
         if let Err(error) = self.clients.enforce_firewall(&self.network) {
             tracing::error!(network = %self.network, %error, "firewall rules still hold for a client that is gone");
         }

@@ -54,6 +54,8 @@ pub const CONTAINER: &str = "internal-container";
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// How often those who follow the store are woken at the end.
 const WAKE_PERIOD: Duration = Duration::from_millis(2);
+/// What is told of tasks that is written in one change, at most.
+const REPORTS_AT_ONCE: usize = 1000;
 /// Threads for the APIs, the gateway, the resolvers and the metadata servers.
 const SERVICE_THREADS: usize = 2;
 
@@ -106,7 +108,7 @@ fn serve(options: &Options) -> Result<(), Failure> {
     let logs = LogStore::open(&state_dir.join("logs"), LogLimits::default())?;
     let issuer = Issuer::open(&state_dir.join("iam"))?;
     let control = Control::open(store, settings(options.conformance, &vpc));
-    let resolver = Resolver::new(options.dns_upstream.servers());
+    let resolver = Resolver::in_vpc(options.dns_upstream.servers(), vpc.clone());
     let gateway_listener = gateway_listener(options, &vpc)?;
     let gateway = gateway_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let (front, _reserved) = reserve(options.front_listen)?;
@@ -292,6 +294,10 @@ fn reconcilers(
     })?;
     let reports = runtime.reports();
     vestibule_control::run::reconcile::start_reports(control.clone(), move || reports.recv())?;
+    let tasks = runtime.task_reports();
+    vestibule_control::run::reconcile::start_task_reports(control.clone(), move || {
+        tasks.recv_many(REPORTS_AT_ONCE)
+    })?;
     let lb = vestibule_control::lb::start(control.clone(), proxy.clone(), fronts)?;
     Ok(Reconcilers { _lb: lb, _run: run, _dns: dns })
 }

@@ -1,6 +1,7 @@
 //! A whole world for one test: the real binary on free ports with a state directory of its own.
 
 #![allow(dead_code, reason = "every test file uses its own part of the world")]
+#![allow(clippy::unwrap_used, reason = "a test may stop where its world is not as it should be")]
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

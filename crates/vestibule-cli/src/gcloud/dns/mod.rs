@@ -1,7 +1,10 @@
 //! `gcloud dns`.
 
+mod import;
 mod managed_zones;
+mod policies;
 mod record_sets;
+mod rules;
 mod transaction;
 mod transfer;
 mod zone_file;
@@ -19,6 +22,8 @@ pub fn group() -> Group {
     Group::new("dns", "Manage your Cloud DNS managed-zones and record-sets.")
         .group(managed_zones::group())
         .group(record_sets::group())
+        .group(policies::server_group())
+        .group(policies::response_group())
 }
 
 /// The path of the project's zones.

@@ -80,9 +80,21 @@ fn record(inv: &Invocation<'_>) -> Value {
         record["ttl"] = json!(ttl);
     }
     if let Some(data) = inv.args.list("rrdatas") {
-        record["rrdatas"] = json!(data);
+        record["rrdatas"] = json!(as_data(inv.args.text("type").unwrap_or_default(), data));
     }
     record
+}
+
+/// Data from the command line, as the API wants it: texts in quotes.
+pub fn as_data(kind: &str, words: &[String]) -> Vec<String> {
+    let quoted = |word: &String| match word {
+        word if word.starts_with('"') && word.ends_with('"') => word.clone(),
+        word => format!("\"{word}\""),
+    };
+    match kind {
+        "TXT" | "SPF" => words.iter().map(quoted).collect(),
+        _ => words.to_vec(),
+    }
 }
 
 fn create(inv: &Invocation<'_>) -> Result<(), Failure> {

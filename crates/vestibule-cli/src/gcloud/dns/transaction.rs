@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::record_sets::{read_all, zone_flag};
-use super::{absolute, zone_path};
+use super::record_sets::{as_data, read_all, zone_flag};
+use super::{absolute, import, zone_path};
 use crate::gcloud::error::Failure;
 use crate::gcloud::files::parse_yaml;
 use crate::gcloud::format::yaml_document;
@@ -23,7 +23,11 @@ pub fn group() -> Group {
             "transaction-file",
             "The file that collects the changes. Default: transaction.yaml.",
         ))
-        .command(Command::new("start", "Start a transaction.", start).flag(zone_flag()))
+        .command(
+            Command::new("start", "Start a transaction.", start)
+                .flag(zone_flag())
+                .flag(Flag::switch("skip-soa-update", "Leaves the serial number as it is.")),
+        )
         .command(record_command("add", "Append a record-set addition to a transaction.", add))
         .command(record_command("remove", "Append a record-set deletion to a transaction.", remove))
         .command(Command::new("describe", "Describe a transaction.", describe).flag(zone_flag()))
@@ -54,7 +58,18 @@ fn load(inv: &Invocation<'_>) -> Result<Value, Failure> {
     let (name, path) = file(inv);
     let text = std::fs::read_to_string(path)
         .map_err(|_| Failure::new(format!("Transaction not found at [{name}]")))?;
-    parse_yaml(&name, &text)
+    let corrupted =
+        || Failure::new("Corrupted transaction file.\n\nPlease abort and start a new transaction.");
+    match parse_yaml(&name, &text) {
+        Ok(change) if ["additions", "deletions"].iter().all(|list| is_list(&change[*list])) => Ok(change),
+        _ if text.trim().is_empty() => Ok(json!({})),
+        _ => Err(corrupted()),
+    }
+}
+
+/// Whether a part of the transaction is a list of records, or not there.
+fn is_list(part: &Value) -> bool {
+    part.is_null() || part.as_array().is_some_and(|list| list.iter().all(Value::is_object))
 }
 
 fn store(inv: &Invocation<'_>, change: &Value) -> Result<(), Failure> {
@@ -74,10 +89,10 @@ fn start(inv: &Invocation<'_>) -> Result<(), Failure> {
         return Err(Failure::http(&zone));
     }
     let domain = zone.body.get("dnsName").and_then(Value::as_str).unwrap_or_default();
-    let found = read_all(inv, Some(domain), Some("SOA"))?;
     let mut change = json!({"additions": [], "deletions": []});
-    if let Some(old) = found.first() {
-        let old = plain(old);
+    if !inv.args.on("skip-soa-update")
+        && let Some(old) = read_all(inv, Some(domain), Some("SOA"))?.first().map(plain)
+    {
         change["additions"] = json!([next_serial(&old)]);
         change["deletions"] = json!([old]);
     }
@@ -89,14 +104,16 @@ fn start(inv: &Invocation<'_>) -> Result<(), Failure> {
 /// The record without what only answers have.
 pub fn plain(record: &Value) -> Value {
     let mut plain = json!({"kind": "dns#resourceRecordSet"});
-    for field in ["name", "rrdatas", "ttl", "type"] {
-        plain[field] = record.get(field).cloned().unwrap_or(Value::Null);
+    for field in ["name", "routingPolicy", "rrdatas", "ttl", "type"] {
+        if let Some(value) = record.get(field) {
+            plain[field] = value.clone();
+        }
     }
     plain
 }
 
 /// An SOA record with its serial number (the third word) one higher.
-fn next_serial(soa: &Value) -> Value {
+pub fn next_serial(soa: &Value) -> Value {
     let mut next = soa.clone();
     let words: Vec<String> = soa
         .pointer("/rrdatas/0")
@@ -118,7 +135,7 @@ fn record(inv: &Invocation<'_>) -> Value {
     json!({
         "kind": "dns#resourceRecordSet",
         "name": absolute(inv.args.text("name").unwrap_or_default()),
-        "rrdatas": inv.args.words("RRDATAS"),
+        "rrdatas": as_data(inv.args.text("type").unwrap_or_default(), inv.args.words("RRDATAS")),
         "ttl": inv.args.int("ttl"),
         "type": inv.args.text("type"),
     })
@@ -157,6 +174,12 @@ fn describe(inv: &Invocation<'_>) -> Result<(), Failure> {
 fn execute(inv: &Invocation<'_>) -> Result<(), Failure> {
     let change = load(inv)?;
     let (name, path) = file(inv);
+    let list = |field: &str| change[field].as_array().cloned().unwrap_or_default();
+    if import::is_nothing(&list("additions"), &list("deletions")) {
+        inv.status(&format!("Nothing to do, empty transaction [{name}]"));
+        return std::fs::remove_file(path)
+            .map_err(|error| Failure::new(format!("[{name}] could not be removed: {error}")));
+    }
     let zone = inv.args.text("zone").unwrap_or_default();
     let changes = format!("{}/changes", zone_path(inv, zone));
     let answer = inv.api.post(&format!("{changes}?alt=json"), &change)?;

@@ -20,4 +20,4 @@ pub use command::{Command, Flag, Group, Handler, Kind, Rule};
 pub use help::{command_help, group_help};
 pub use parse::{Args, Parsed, parse};
 pub use usage::Misuse;
-pub use values::parse_duration;
+pub use values::{parse_duration, split_pairs};

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::gcloud::error::Failure;
 use crate::gcloud::files::read_file;
-use crate::gcloud::grammar::{self, Flag, Rule};
+use crate::gcloud::grammar::{self, Flag, Misuse, Rule};
 use crate::gcloud::invocation::Invocation;
 
 const INGRESS: &[&str] = &["all", "internal", "internal-and-cloud-load-balancing"];
@@ -289,7 +289,14 @@ fn template_spec(inv: &Invocation<'_>, service: &mut Value) -> Result<(), Failur
     if let Some(concurrency) = args.text("concurrency") {
         match concurrency {
             "default" => drop(spec.remove("containerConcurrency")),
-            number => drop(spec.insert("containerConcurrency".into(), json!(whole("concurrency", number)?))),
+            number => match number.parse::<u32>() {
+                Ok(at_once @ 1..) => drop(spec.insert("containerConcurrency".into(), json!(at_once))),
+                _ => {
+                    let why = "must be an integer greater than 0 or \"default\".";
+                    let message = format!("argument --concurrency: Bad value [{number}]: {why}");
+                    return Err(Misuse::plain(&inv.path, message).into());
+                }
+            },
         }
     }
     if let Some(timeout) = args.text("timeout") {

@@ -43,6 +43,9 @@ fn reason(v1: &str) -> Option<(&'static str, &'static str)> {
         "RevisionMissing" => ("reason", "UNKNOWN"),
         "HealthCheckContainerError" => ("revisionReason", "HEALTH_CHECK_CONTAINER_ERROR"),
         "Retired" => ("revisionReason", "RETIRED"),
+        "NonZeroExitCode" => ("executionReason", "NON_ZERO_EXIT_CODE"),
+        "Cancelled" => ("executionReason", "CANCELLED"),
+        "Cancelling" => ("executionReason", "CANCELLING"),
         _ => return None,
     })
 }

@@ -50,7 +50,7 @@ pub(super) fn wanted(body: Document, old: Option<&Value>) -> Result<Wanted, Erro
 }
 
 /// Labels or annotations of a client; those that v2 keeps for itself are refused.
-fn own(value: &Value, field: &str) -> Result<Document, Error> {
+pub(super) fn own(value: &Value, field: &str) -> Result<Document, Error> {
     if let Some((key, _)) = reach::strings(value, &[]).find(|(key, _)| a::is_reserved(key)) {
         let why = format!("The namespaces {} are reserved.", a::RESERVED.join(", "));
         return Err(Error::invalid(format!("{field}[{key}]"), key, why));
@@ -134,6 +134,7 @@ fn template(template: &Document) -> Result<Document, Error> {
     let mut annotations = own(template.get("annotations").unwrap_or(&null), "template.annotations")?;
     let first = document::items(template, "containers").first();
     template_annotations(template, first.and_then(|first| first["resources"].as_object()), &mut annotations);
+    surroundings(template, &mut annotations);
     if let Some(dependencies) = dependencies(document::items(template, "containers")) {
         annotations.insert(a::CONTAINER_DEPENDENCIES.to_owned(), dependencies.into());
     }
@@ -172,7 +173,7 @@ fn template(template: &Document) -> Result<Document, Error> {
     Ok(out)
 }
 
-fn seconds(timeout: &str) -> Result<i64, Error> {
+pub(super) fn seconds(timeout: &str) -> Result<i64, Error> {
     let number: Option<f64> = timeout.strip_suffix('s').and_then(|number| number.parse().ok());
     match number {
         Some(number) if number.fract() == 0.0 && number.abs() < 1e9 => Ok(number as i64),
@@ -192,14 +193,6 @@ fn template_annotations(template: &Document, resources: Option<&Document>, annot
     set(a::CLIENT_VERSION, text("clientVersion"));
     set(a::SESSION_AFFINITY, flag("sessionAffinity"));
     set(a::HEALTH_CHECK_DISABLED, flag("healthCheckDisabled"));
-    set(
-        a::EXECUTION_ENVIRONMENT,
-        match document::text(template, "executionEnvironment") {
-            Some("EXECUTION_ENVIRONMENT_GEN1") => Some("gen1".to_owned()),
-            Some("EXECUTION_ENVIRONMENT_GEN2") => Some("gen2".to_owned()),
-            _ => None,
-        },
-    );
     if let Some(Value::Object(scaling)) = template.get("scaling") {
         let count =
             |field: &str| document::integer(scaling, field).filter(|n| *n != 0).map(|n| n.to_string());
@@ -209,6 +202,28 @@ fn template_annotations(template: &Document, resources: Option<&Document>, annot
         set(a::CONCURRENCY_TARGET, share("concurrencyUtilization"));
         set(a::CPU_TARGET, share("cpuUtilization"));
     }
+    // Without a word about resources the processor idles between requests and is boosted at start; with one, what is
+    // not said is false.
+    let said = |field: &str| resources.is_none_or(|resources| document::flag(resources, field));
+    set(a::CPU_THROTTLING, (!said("cpuIdle")).then(|| "false".to_owned()));
+    set(a::STARTUP_CPU_BOOST, said("startupCpuBoost").then(|| "true".to_owned()));
+}
+
+/// What services and jobs alike say about where they run.
+pub(super) fn surroundings(template: &Document, annotations: &mut Document) {
+    let mut set = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            annotations.insert(key.to_owned(), value.into());
+        }
+    };
+    set(
+        a::EXECUTION_ENVIRONMENT,
+        match document::text(template, "executionEnvironment") {
+            Some("EXECUTION_ENVIRONMENT_GEN1") => Some("gen1".to_owned()),
+            Some("EXECUTION_ENVIRONMENT_GEN2") => Some("gen2".to_owned()),
+            _ => None,
+        },
+    );
     if let Some(Value::Object(vpc)) = template.get("vpcAccess") {
         set(a::VPC_CONNECTOR, document::text(vpc, "connector").map(str::to_owned));
         set(
@@ -222,11 +237,6 @@ fn template_annotations(template: &Document, resources: Option<&Document>, annot
         let interfaces = document::items(vpc, "networkInterfaces");
         set(a::NETWORK_INTERFACES, (!interfaces.is_empty()).then(|| json!(interfaces).to_string()));
     }
-    // Without a word about resources the processor idles between requests and is boosted at start; with one, what is
-    // not said is false.
-    let said = |field: &str| resources.is_none_or(|resources| document::flag(resources, field));
-    set(a::CPU_THROTTLING, (!said("cpuIdle")).then(|| "false".to_owned()));
-    set(a::STARTUP_CPU_BOOST, said("startupCpuBoost").then(|| "true".to_owned()));
 }
 
 /// Which containers wait for which, as the annotation says it.
@@ -376,7 +386,8 @@ const TEMPLATE_FIELDS: &[&str] = &[
     a::CONTAINER_DEPENDENCIES,
 ];
 
-fn carry(old: &Value, new: &mut Value, fields: &[&str]) {
+/// Annotations in one place of the document; those in `fields` v2 can say.
+pub(super) fn carry(old: &Value, new: &mut Value, fields: &[&str]) {
     for (key, value) in reach::strings(old, &[]) {
         let hidden = a::is_reserved(key) && !fields.contains(&key);
         let respelt = new[key].as_str().is_some_and(|new| new != value && new.eq_ignore_ascii_case(value));

@@ -6,9 +6,14 @@
 
 mod condition;
 mod into_v1;
+mod job_into_v1;
+mod job_view;
+mod jobs;
 mod mask;
 mod view;
 
+#[cfg(test)]
+mod job_tests;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +21,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub(super) use job_view::{execution, job};
 pub(super) use view::service;
 
 use super::change::{Written, new_name};
@@ -104,7 +110,7 @@ impl Run<'_> {
         let name = name::locate(&self.control.view(), place, Kind::Service, service)?;
         let (operation, deleted) = self.remove(caller, &name, |old| check_etag(&name, old, etag))?;
         if caller.dry_run {
-            return Ok(finished(&name, &operation, view::service(&name, &deleted)));
+            return Ok(finished(&name, &operation, Kind::Service, view::service(&name, &deleted)));
         }
         self.operation_in(region(&name), &operation, Api::V2)
     }
@@ -149,9 +155,7 @@ impl Run<'_> {
         }
         let name = name::locate(&self.control.view(), place, Kind::Revision, revision)?;
         self.remove_revision(caller, &name)?;
-        let mut response = shown;
-        response["@type"] = "type.googleapis.com/google.cloud.run.v2.Revision".into();
-        Ok(finished(&name, &operations::new_id(), response))
+        Ok(finished(&name, &operations::new_id(), Kind::Revision, shown))
     }
 
     /// One operation.
@@ -177,7 +181,7 @@ impl Run<'_> {
             return Ok(shown);
         }
         let operation = written.operation.unwrap_or_else(operations::new_id);
-        Ok(finished(name, &operation, view::service(name, &written.service)))
+        Ok(finished(name, &operation, Kind::Service, view::service(name, &written.document)))
     }
 }
 
@@ -186,10 +190,8 @@ fn region(name: &Name) -> Place<'_> {
 }
 
 /// An operation that is done before anyone could ask for it.
-fn finished(name: &Name, operation: &str, mut response: Value) -> Value {
-    if response["@type"].is_null() {
-        response["@type"] = "type.googleapis.com/google.cloud.run.v2.Service".into();
-    }
+fn finished(name: &Name, operation: &str, kind: Kind, mut response: Value) -> Value {
+    response["@type"] = format!("type.googleapis.com/google.cloud.run.v2.{}", kind.message()).into();
     json!({
         "name": format!("projects/{}/locations/{}/operations/{operation}", name.project, name.location),
         "metadata": response,
@@ -221,6 +223,9 @@ fn renamed(to: &str, error: Error) -> Error {
 /// An error in terms of v2's fields.
 fn into_v2_terms(error: Error) -> Error {
     let rename = |field: String| {
+        let field = field
+            .strip_prefix("spec.template.spec.template.spec.")
+            .map_or(field.clone(), |rest| format!("template.template.{rest}"));
         let field = field
             .strip_prefix("spec.template.spec.")
             .map_or(field.clone(), |rest| format!("template.{rest}"));

@@ -45,6 +45,11 @@ impl Sparse {
     pub(super) fn value(self) -> Value {
         Value::Object(self.0)
     }
+
+    /// Takes over the fields of another.
+    pub(super) fn extend(&mut self, other: Sparse) {
+        self.0.extend(other.0);
+    }
 }
 
 /// The service.
@@ -102,7 +107,7 @@ pub(in super::super) fn service(name: &Name, stored: &Value) -> Value {
     out.value()
 }
 
-fn update_time(stored: &Value) -> Value {
+pub(super) fn update_time(stored: &Value) -> Value {
     let written = &stored["vestibule"]["updateTime"];
     if written.is_null() { stored["metadata"]["creationTimestamp"].clone() } else { written.clone() }
 }
@@ -176,14 +181,7 @@ fn template(template: &Value, as_wanted: bool) -> Value {
         .set("serviceAccount", spec["serviceAccountName"].clone())
         .set("containers", containers(template, &annotation))
         .set("volumes", volumes(template))
-        .set(
-            "executionEnvironment",
-            match annotation(a::EXECUTION_ENVIRONMENT) {
-                Some("gen1") => Some("EXECUTION_ENVIRONMENT_GEN1"),
-                Some("gen2") => Some("EXECUTION_ENVIRONMENT_GEN2"),
-                _ => None,
-            },
-        )
+        .set("executionEnvironment", execution_environment(&annotation))
         .set("maxInstanceRequestConcurrency", spec["containerConcurrency"].clone())
         .set("sessionAffinity", annotation(a::SESSION_AFFINITY).is_some_and(a::is_true))
         .set("healthCheckDisabled", annotation(a::HEALTH_CHECK_DISABLED).is_some_and(a::is_true))
@@ -204,7 +202,17 @@ fn scaling<'a>(annotation: &impl Fn(&str) -> Option<&'a str>) -> Value {
     out.value()
 }
 
-fn vpc_access<'a>(annotation: &impl Fn(&str) -> Option<&'a str>) -> Value {
+pub(super) fn execution_environment<'a>(
+    annotation: &impl Fn(&str) -> Option<&'a str>,
+) -> Option<&'static str> {
+    match annotation(a::EXECUTION_ENVIRONMENT)? {
+        "gen1" => Some("EXECUTION_ENVIRONMENT_GEN1"),
+        "gen2" => Some("EXECUTION_ENVIRONMENT_GEN2"),
+        _ => None,
+    }
+}
+
+pub(super) fn vpc_access<'a>(annotation: &impl Fn(&str) -> Option<&'a str>) -> Value {
     let mut out = Sparse::new();
     let interfaces =
         annotation(a::NETWORK_INTERFACES).and_then(|list| serde_json::from_str::<Value>(list).ok());

@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    fn not_built(self, what: &str) -> Error {
+    pub(in super::super) fn not_built(self, what: &str) -> Error {
         Error::not_implemented(format!("run.{}.template.{what}", self.word()))
     }
 
@@ -282,6 +282,10 @@ fn container(path: &str, container: &Value, kind: Kind) -> Result<(), Error> {
     ports(&field("ports"), json::items(container, &["ports"]), kind)?;
     env(&field("env"), json::items(container, &["env"]), kind)?;
     limits(&field("resources.limits"), &container["resources"]["limits"], kind)?;
+    if kind == Kind::Job {
+        // They would matter to other containers only.
+        kind.refuse(container, &["startupProbe", "livenessProbe", "readinessProbe"], "containers.")?;
+    }
     probe(&field("startupProbe"), &container["startupProbe"], MAX_STARTUP_SECONDS, kind)?;
     probe(&field("livenessProbe"), &container["livenessProbe"], MAX_LIVENESS_SECONDS, kind)?;
     probe(&field("readinessProbe"), &container["readinessProbe"], MAX_LIVENESS_SECONDS, kind)

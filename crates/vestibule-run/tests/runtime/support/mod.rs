@@ -1,7 +1,7 @@
 //! A runtime over real processes: this very test binary, started again in another role.
 //!
-//! Roles are tests that do nothing unless they find themselves in an instance: `K_SERVICE` is set there and nowhere
-//! else.
+//! Roles are tests that do nothing unless they find themselves in an instance: `K_SERVICE` or `CLOUD_RUN_JOB` is set
+//! there and nowhere else.
 
 pub mod client;
 pub mod server;
@@ -25,7 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Whether this process is an instance.
 pub fn is_instance() -> bool {
-    std::env::var_os("K_SERVICE").is_some()
+    ["K_SERVICE", "CLOUD_RUN_JOB"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 fn role(name: &str) -> Vec<String> {
@@ -117,7 +117,7 @@ impl World {
 
     pub fn apply(&self, generation: u64, services: Vec<Service>) {
         let services = services.into_iter().map(Arc::new).collect();
-        assert_eq!(self.runtime.apply(Desired { generation, services }), generation);
+        assert_eq!(self.runtime.apply(Desired { generation, services, ..Default::default() }), generation);
     }
 
     /// Waits for the final state of a revision.
@@ -141,13 +141,16 @@ impl World {
 
     /// Texts of the entries of a log of Cloud Run.
     pub fn texts(&self, log: &str) -> Vec<String> {
-        let filter = format!("log_id(\"run.googleapis.com/{log}\")");
-        let names = ["projects/demo".to_owned()];
-        let request =
-            ListRequest { resource_names: &names, filter: &filter, page_size: 1_000, ..Default::default() };
-        let page = self.logs.list(&Query::new(&request).unwrap()).unwrap();
+        let entries = self.entries(&format!("log_id(\"run.googleapis.com/{log}\")"));
         let text = |entry: &serde_json::Value| entry["textPayload"].as_str().unwrap_or_default().to_owned();
-        page.entries.iter().map(text).collect()
+        entries.iter().map(text).collect()
+    }
+
+    /// Entries that fit a filter.
+    pub fn entries(&self, filter: &str) -> Vec<serde_json::Value> {
+        let names = ["projects/demo".to_owned()];
+        let request = ListRequest { resource_names: &names, filter, page_size: 1_000, ..Default::default() };
+        self.logs.list(&Query::new(&request).unwrap()).unwrap().entries
     }
 }
 

@@ -45,6 +45,10 @@ pub fn run() -> ! {
             });
             serve()
         }
+        // A task: it writes what it sees into a folder, and how many run at once.
+        "task" => task(std::path::Path::new(argument)),
+        // A task that succeeds at the attempt of this number.
+        "stubborn" => std::process::exit(if variable("CLOUD_RUN_TASK_ATTEMPT") == argument { 0 } else { 7 }),
         // A sidecar: it listens on a port of its own.
         "at" => serve_at(argument.parse().unwrap()),
         // Cannot start unless something listens on a port already.
@@ -54,6 +58,24 @@ pub fn run() -> ! {
         },
         _ => serve(),
     }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+fn task(folder: &std::path::Path) -> ! {
+    let index = variable("CLOUD_RUN_TASK_INDEX");
+    let mark = folder.join(format!("running-{index}"));
+    std::fs::write(&mark, "").unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let files = std::fs::read_dir(folder).unwrap().flatten();
+    let running = files.filter(|file| file.file_name().to_string_lossy().starts_with("running-")).count();
+    let variables: String = std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect();
+    std::fs::write(folder.join(index), format!("{running}\n{variables}")).unwrap();
+    println!("task done");
+    std::fs::remove_file(mark).unwrap();
+    std::process::exit(0)
 }
 
 fn serve() -> ! {
