@@ -13,10 +13,13 @@ use vestibule_logs::time::{TimeWriter, write_duration};
 use vestibule_logs::{Batch, LogSink};
 use vestibule_run::entries::RequestLine;
 
+use crate::answer::Answer;
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCH_TIME};
 use crate::peer::Peer;
 use crate::record::Record;
+use crate::site::{Site, Slot};
 use crate::snapshot::{Backend, BackendService, Listener};
+use crate::worker::Worker;
 
 /// The log of requests, URL-encoded as in a log name.
 const LOG_ID: &str = "loadbalancing.googleapis.com%2Frequests";
@@ -116,6 +119,27 @@ fn write_labels(labels: &mut Object<'_>, listener: &Listener, service: Option<&B
     labels.str("backend_target_type", if service.is_some() { "BACKEND_SERVICE" } else { unknown });
 }
 
+/// Writes down a request that could not be read: there is no request to tell of, but that there was something still
+/// shows.
+pub(crate) fn log_refused(worker: &Worker, slot: &Slot, peer: &Peer, answer: &Answer<'_>, sent: u64) {
+    let site = slot.site();
+    let Site::Balancer(balancer) = &*site else { return };
+    if !balancer.logs_anything() {
+        return;
+    }
+    let record = Record { status: answer.status, proxy: answer.proxy, response_size: sent, ..Record::new(0) };
+    let asked = Asked { method: "", url: b"", user_agent: None, referer: None, peer };
+    let entry = BalancerEntry {
+        prefix: balancer.log_prefix(None),
+        rule: vestibule_urlmap::UNMATCHED,
+        project_number: &balancer.listener.project_number,
+        tls_fields: false,
+    };
+    worker.logs.write(|batch, clock| {
+        batch.push_with(|out| write_balancer(out, clock, &entry, &asked, &record));
+    });
+}
+
 /// What of a request its entries tell.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
@@ -199,7 +223,7 @@ fn write_request(out: &mut Vec<u8>, asked: &Asked<'_>, record: &Record) {
     out.push(b'"');
     write_duration(out, record.start.elapsed());
     out.push(b'"');
-    request.str("protocol", "HTTP/1.1");
+    request.str("protocol", asked.peer.version.text());
     request.end();
 }
 
@@ -239,7 +263,7 @@ pub(crate) fn write_run(
         remote_ip: &asked.peer.ip,
         server_ip: None,
         latency: record.start.elapsed(),
-        protocol: "HTTP/1.1",
+        protocol: asked.peer.version.text(),
         instance_id: run.instance.as_deref(),
         trace: std::str::from_utf8(&run.trace.id).ok(),
         text: record.detail.as_deref(),

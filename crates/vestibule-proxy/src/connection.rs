@@ -1,6 +1,5 @@
 //! One client connection: TLS, then request after request, then its end.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,18 +9,21 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use vestibule_http1::{BodyDecoder, Error, Expect, Framing, RequestHead, ResponseHead, Side};
+use vestibule_http1::{BodyDecoder, Error, Expect, Framing, RequestHead, Side};
 
-use crate::accesslog::{self, Asked};
+use crate::accesslog;
 use crate::answer::{Answer, Shape};
 use crate::buffers::Buffer;
+use crate::client::Client;
+use crate::http2;
 use crate::inbound::Inbound;
 use crate::limits::{DRAIN_QUIET, LEAVE_TIMEOUT, LINGER_BYTES, LINGER_TIMEOUT, MAX_HELD_BODY};
 use crate::link::{ClientStream, Link, Parts};
-use crate::peer::{Handshake, Peer};
+use crate::peer::{Handshake, Peer, Version};
 use crate::pipeline;
 use crate::record::Record;
-use crate::site::{Site, Slot};
+use crate::scratch::{Scratch, Space};
+use crate::site::Slot;
 use crate::timers::Timer;
 use crate::tls::Tls;
 use crate::turn::{Next, Turn};
@@ -43,20 +45,64 @@ pub(crate) async fn serve(worker: Rc<Worker>, slot: Rc<Slot>, stream: TcpStream,
     };
     drop(site);
     let client = Link::new(stream);
-    let mut connection = Connection {
-        client: &client,
-        peer: Peer::new(address, handshake),
-        timer,
-        buffer: None,
-        is_first: true,
-        worker: &worker,
-        slot: &slot,
+    let version = if handshake.as_ref().is_some_and(|handshake| handshake.http2) {
+        Version::Http2
+    } else {
+        Version::Http1
     };
-    match connection.run().await {
-        Next::Close => connection.linger(LINGER_TIMEOUT).await,
-        Next::Leave => connection.linger(LEAVE_TIMEOUT).await,
-        Next::Again | Next::Abort => {}
-    }
+    let peer = Peer::new(address, version, handshake);
+    let mut early = None;
+    let peer = match version {
+        Version::Http2 => peer,
+        Version::Http1 => {
+            let mut connection = Connection {
+                client: &client,
+                peer,
+                timer: &timer,
+                buffer: None,
+                is_first: true,
+                worker: &worker,
+                slot: &slot,
+            };
+            match connection.run().await {
+                Next::Close => return linger(&client, &timer, LINGER_TIMEOUT).await,
+                Next::Leave => return linger(&client, &timer, LEAVE_TIMEOUT).await,
+                Next::Again | Next::Abort => return,
+                Next::Http2 => {}
+            }
+            early = connection.buffer.take();
+            Peer { version: Version::Http2, ..connection.peer }
+        }
+    };
+    Box::pin(http2::serve::serve(&worker, &slot, &client, early, peer, &timer)).await;
+    linger(&client, &timer, LEAVE_TIMEOUT).await;
+}
+
+/// Ends our direction and reads on for at most `limit`. A connection that is closed with bytes unread is reset, and a
+/// reset takes back what the client has not read yet: our answer.
+async fn linger(client: &Link<ClientStream>, timer: &Timer, limit: Duration) {
+    timer.at(Instant::now() + limit);
+    let mut ended = false;
+    let mut left = LINGER_BYTES;
+    poll_fn(|cx| {
+        if !ended {
+            match client.poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => ended = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+        }
+        loop {
+            let mut buffer = Buffer::small();
+            match client.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(count)) if count > 0 && count < left => left -= count,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if timer.passed().is_some() => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
 }
 
 /// The TLS handshake; `None` if it failed or took too long. The client was sent an alert then, if it speaks TLS.
@@ -81,7 +127,7 @@ async fn shake_hands(
 struct Connection<'c> {
     client: &'c Link<ClientStream>,
     peer: Peer,
-    timer: Timer,
+    timer: &'c Timer,
     /// Bytes of the next request. `None` while nothing has come: an idle connection holds no buffer.
     buffer: Option<Buffer>,
     /// No request was served yet.
@@ -119,8 +165,11 @@ impl Connection<'_> {
         {
             return next;
         }
+        if self.is_first && self.worker.clear_http2 && self.is_http2().await {
+            return Next::Http2;
+        }
         let mut scratch = Scratch::take();
-        let Space { request, response, out } = scratch.space();
+        let Space { request, response, out, .. } = scratch.space();
         let arrival = self.read_head(request).await;
         let (head, mut buffer) = match (arrival, self.buffer.take()) {
             (Arrival::Head(head), Some(buffer)) => (head, buffer),
@@ -138,18 +187,19 @@ impl Connection<'_> {
         let request = request.view(buffer.filled());
         let read = buffer.filled();
         let (leftover, received) = (&read[end..], end as u64);
+        let client = Client::Http1(self.client);
         let (held, inbound) = match decoder {
-            None => (&read[data], Inbound::complete(self.client, &self.timer, !leftover.is_empty())),
+            None => (&read[data], Inbound::complete(client, self.timer, !leftover.is_empty())),
             Some(decoder) => {
                 let chunked = request.framing() == Framing::Chunked;
-                (&read[..0], Inbound::streaming(self.client, &self.timer, decoder, chunked, &read[data]))
+                (&read[..0], Inbound::streaming(client, self.timer, decoder, chunked, &read[data]))
             }
         };
         let mut turn = Turn {
             worker: self.worker,
-            client: self.client,
+            client,
             peer: &self.peer,
-            timer: &self.timer,
+            timer: self.timer,
             request,
             held,
             leftover,
@@ -186,6 +236,30 @@ impl Connection<'_> {
             }
             let over = self.slot.is_removed() || self.timer.passed().is_some();
             if over { Poll::Ready(Err(Next::Leave)) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Whether the client begins to speak HTTP/2. Nothing else begins like it, so a few bytes decide most of the time.
+    async fn is_http2(&mut self) -> bool {
+        self.timer.at(Instant::now() + self.worker.timeouts.head);
+        poll_fn(|cx| {
+            loop {
+                let read = self.buffer.as_ref().map_or(&[][..], Buffer::filled);
+                let length = read.len().min(http2::PREFACE.len());
+                if read[..length] != http2::PREFACE[..length] {
+                    return Poll::Ready(false);
+                }
+                if length == http2::PREFACE.len() {
+                    return Poll::Ready(true);
+                }
+                match self.poll_read(cx) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => return Poll::Ready(false),
+                    Poll::Pending if self.timer.passed().is_some() => return Poll::Ready(false),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
         })
         .await
     }
@@ -291,57 +365,8 @@ impl Connection<'_> {
             Poll::Ready(written) => Poll::Ready(written.is_ok()),
         });
         let next = if written.await { Next::Close } else { Next::Abort };
-        self.log_refused(&answer, out.len() as u64);
+        accesslog::log_refused(self.worker, self.slot, &self.peer, &answer, out.len() as u64);
         next
-    }
-
-    /// There is no request to tell of; that there was something still shows.
-    fn log_refused(&self, answer: &Answer<'_>, sent: u64) {
-        let site = self.slot.site();
-        let Site::Balancer(balancer) = &*site else { return };
-        if !balancer.logs_anything() {
-            return;
-        }
-        let record =
-            Record { status: answer.status, proxy: answer.proxy, response_size: sent, ..Record::new(0) };
-        let asked = Asked { method: "", url: b"", user_agent: None, referer: None, peer: &self.peer };
-        let entry = accesslog::BalancerEntry {
-            prefix: balancer.log_prefix(None),
-            rule: vestibule_urlmap::UNMATCHED,
-            project_number: &balancer.listener.project_number,
-            tls_fields: false,
-        };
-        self.worker.logs.write(|batch, clock| {
-            batch.push_with(|out| accesslog::write_balancer(out, clock, &entry, &asked, &record));
-        });
-    }
-
-    /// Ends our direction and reads on for at most `limit`. A connection that is closed with bytes unread is reset, and a
-    /// reset takes back what the client has not read yet: our answer.
-    async fn linger(&mut self, limit: Duration) {
-        self.timer.at(Instant::now() + limit);
-        let mut ended = false;
-        let mut left = LINGER_BYTES;
-        self.buffer = None;
-        poll_fn(|cx| {
-            if !ended {
-                match self.client.poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => ended = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => {}
-                }
-            }
-            loop {
-                let mut buffer = Buffer::small();
-                match self.client.poll_read(cx, &mut buffer) {
-                    Poll::Ready(Ok(count)) if count > 0 && count < left => left -= count,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending if self.timer.passed().is_some() => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        })
-        .await;
     }
 }
 
@@ -359,53 +384,6 @@ enum BodyFailure {
     Gone,
     Late,
     Bad(Error),
-}
-
-thread_local! {
-    #[expect(clippy::vec_box, reason = "a connection that waits must hold a pointer, and not a whole space")]
-    static SPARE: RefCell<Vec<Box<Space>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Scratch spaces that a thread keeps for reuse.
-const MAX_SPARE: usize = 128;
-
-/// Bytes of output buffer that a kept scratch space may hold.
-const MAX_SPARE_OUT: usize = 16 * 1024;
-
-/// What serving a request needs and an idle connection does not.
-#[derive(Default)]
-struct Space {
-    request: RequestHead,
-    response: ResponseHead,
-    out: Vec<u8>,
-}
-
-/// A scratch space from the thread's store, which it goes back to.
-struct Scratch(Option<Box<Space>>);
-
-impl Scratch {
-    fn take() -> Scratch {
-        Scratch(Some(SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()))
-    }
-
-    fn space(&mut self) -> &mut Space {
-        self.0.get_or_insert_default()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let Some(mut space) = self.0.take() else { return };
-        space.request.clear();
-        space.out.clear();
-        // A thread that is ending has no store any more.
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MAX_SPARE && space.out.capacity() <= MAX_SPARE_OUT {
-                spare.push(space);
-            }
-        });
-    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use std::time::Instant;
 use vestibule_http1::{Error, Method, ResponseHead, encode};
 
 use crate::buffers::Buffer;
+use crate::client::Client;
 use crate::headers;
 use crate::inbound::{Inbound, Interrupt};
 use crate::limits::{CONNECT_TIMEOUT, MAX_INTERIM_RESPONSES};
-use crate::link::{ClientStream, Link, Parts};
+use crate::link::Parts;
 use crate::timers::Timer;
 use crate::upstream::{Pool, Upstream};
 
@@ -45,7 +46,7 @@ pub(crate) struct Started {
 /// What an attempt needs.
 pub(crate) struct Exchange<'x, 'a> {
     pub(crate) pool: &'x Pool,
-    pub(crate) client: &'x Link<ClientStream>,
+    pub(crate) client: Client<'x>,
     pub(crate) timer: &'x Timer,
     pub(crate) inbound: &'x mut Inbound<'a>,
     /// The request's head and, if it was held, its body.
@@ -148,7 +149,8 @@ impl Exchange<'_, '_> {
         self.interim_size += out.len() as u64;
         let mut parts = Parts::new([&out]);
         let (client, timer) = (self.client, self.timer);
-        let write = self.inbound.during(Some(upstream), |cx| parts.poll_write(client, cx, |_| timer.moved()));
+        let write =
+            self.inbound.during(Some(upstream), |cx| client.poll_interim(cx, &mut parts, |_| timer.moved()));
         write.await?.map_err(|_| Failure::Interrupted(Interrupt::ClientGone))
     }
 }

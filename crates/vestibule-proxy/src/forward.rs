@@ -10,8 +10,10 @@ use vestibule_urlmap::retry::{self, Outcome};
 
 use crate::answer::Answer;
 use crate::buffers::Buffer;
+use crate::client::Client;
 use crate::destination::{self, Destination, WayBack};
 use crate::exchange::{Exchange, Failure, Started, give_back};
+use crate::http2::relay::FrameRelay;
 use crate::inbound::Interrupt;
 use crate::link::Parts;
 use crate::record::ProxyStatus;
@@ -233,24 +235,37 @@ impl<'f, 'a> Forward<'f, 'a> {
         let close = self.turn.must_close();
         let framing = self.write_head(&buffer, close);
         buffer.consume(head);
-        let turn = &mut *self.turn;
-        let mut relay = Relay {
-            client: turn.client,
-            timer: turn.timer,
-            inbound: &mut turn.inbound,
-            upstream: &upstream,
-            sent: 0,
-        };
-        let result = relay.run(turn.out, &mut buffer, framing).await;
-        let sent = relay.sent;
-        turn.record.response_size += sent;
+        let (result, sent) = self.relay(&upstream, &mut buffer, framing).await;
+        self.turn.record.response_size += sent;
         if let Err(cut) = result {
             return self.cut(cut, sent).await;
         }
+        let turn = &mut *self.turn;
         let complete = turn.inbound.is_complete();
         let reusable = reusable && complete && framing != Framing::UntilClose;
         give_back(&turn.worker.pool, upstream, &buffer, reusable);
         if close || !complete { Next::Close } else { Next::Again }
+    }
+
+    /// Sends the head that is in `out`, and the body. Answers also how many bytes the client took.
+    async fn relay(
+        &mut self,
+        upstream: &Upstream,
+        buffer: &mut Buffer,
+        framing: Framing,
+    ) -> (Result<(), Cut>, u64) {
+        let turn = &mut *self.turn;
+        let (timer, inbound) = (turn.timer, &mut turn.inbound);
+        match turn.client {
+            Client::Http1(client) => {
+                let mut relay = Relay { client, timer, inbound, upstream, sent: 0 };
+                (relay.run(turn.out, buffer, framing).await, relay.sent)
+            }
+            client => {
+                let mut relay = FrameRelay { client, timer, inbound, upstream, sent: 0 };
+                (Box::pin(relay.run(turn.out, buffer, framing)).await, relay.sent)
+            }
+        }
     }
 
     /// Leaves the head for the client in `out`; answers how the body is delimited.
@@ -354,12 +369,13 @@ impl<'f, 'a> Forward<'f, 'a> {
     /// The backend agreed to another protocol: from here on there are only bytes.
     async fn switch(&mut self, upstream: Upstream, mut buffer: Buffer, head: usize) -> Next {
         let turn = &mut *self.turn;
+        // Nobody asks for it in HTTP/2.
+        let Client::Http1(client) = turn.client else { return Next::Abort };
         let view = turn.response.view(buffer.filled());
         let mut out = Vec::with_capacity(512);
         response_head::write_switch(&mut out, &view, self.plan.balancer.is_some());
         buffer.consume(head);
         let mut parts = Parts::new([&out[..]]);
-        let client = turn.client;
         let written = turn.inbound.during(Some(&upstream), |cx| parts.poll_write(client, cx, |_| ())).await;
         if !matches!(written, Ok(Ok(()))) {
             return Next::Abort;
@@ -367,7 +383,7 @@ impl<'f, 'a> Forward<'f, 'a> {
         // Only the deadline bounds it: a quiet connection is nothing unusual here.
         turn.timer.within(self.deadline.at, Duration::MAX);
         let early = turn.take_early();
-        let (up, down) = tunnel::run(turn.client, &upstream, turn.timer, early, buffer).await;
+        let (up, down) = tunnel::run(client, &upstream, turn.timer, early, buffer).await;
         turn.record.request_size += up;
         turn.record.response_size += out.len() as u64 + down;
         Next::Close

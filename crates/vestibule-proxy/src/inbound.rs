@@ -5,20 +5,17 @@
 //! noticed at once, a body goes on being sent whatever else happens, and every wait has the connection's deadline.
 
 use std::future::poll_fn;
-use std::io::IoSlice;
-use std::ops::Range;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use vestibule_http1::{BodyDecoder, Error, encode};
+use vestibule_http1::{BodyDecoder, Error};
 
 use crate::buffers::Buffer;
-use crate::link::{ClientStream, Link};
+use crate::client::Client;
+use crate::http2::body::Frames;
 use crate::timers::{Passed, Timer};
+use crate::upload::{Sent, Upload};
 use crate::upstream::Upstream;
-
-/// Reads of a body in one go before others get their turn.
-const ROUNDS: u32 = 8;
 
 /// Why a wait ended before what it waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +30,7 @@ pub(crate) enum Interrupt {
 
 /// What the client still sends.
 pub(crate) struct Inbound<'a> {
-    client: &'a Link<ClientStream>,
+    client: Client<'a>,
     timer: &'a Timer,
     state: State,
     /// The whole request was read.
@@ -59,29 +56,28 @@ enum State {
 
 impl<'a> Inbound<'a> {
     /// For a request that is complete. `more`: bytes of a next request are there already.
-    pub(crate) fn complete(client: &'a Link<ClientStream>, timer: &'a Timer, more: bool) -> Inbound<'a> {
+    pub(crate) fn complete(client: Client<'a>, timer: &'a Timer, more: bool) -> Inbound<'a> {
         let state = if more { State::Still } else { State::Watching };
-        Inbound {
-            client,
-            timer,
-            state,
-            complete: true,
-            touched: false,
-            behind: None,
-            received: 0,
-            timeout: None,
-        }
+        Inbound { complete: true, ..Inbound::new(client, timer, state) }
     }
 
     /// For a request whose body goes on. `first` is the data that is there already.
     pub(crate) fn streaming(
-        client: &'a Link<ClientStream>,
+        client: Client<'a>,
         timer: &'a Timer,
         decoder: BodyDecoder,
         chunked: bool,
         first: &[u8],
     ) -> Inbound<'a> {
-        let state = State::Sending(Upload::new(decoder, chunked, first));
+        Inbound::new(client, timer, State::Sending(Upload::of_bytes(decoder, chunked, first)))
+    }
+
+    /// For a request whose body comes in frames. `chunked`: its length is not known.
+    pub(crate) fn framed(client: Client<'a>, timer: &'a Timer, body: Frames, chunked: bool) -> Inbound<'a> {
+        Inbound::new(client, timer, State::Sending(Upload::of_frames(body, chunked)))
+    }
+
+    fn new(client: Client<'a>, timer: &'a Timer, state: State) -> Inbound<'a> {
         Inbound {
             client,
             timer,
@@ -156,7 +152,7 @@ impl<'a> Inbound<'a> {
             return Poll::Pending;
         };
         let sent = upload.poll(cx, self.client, upstream, self.timer, &mut self.received);
-        self.touched |= upload.touched;
+        self.touched |= upload.is_touched();
         match ready!(sent) {
             Sent::Interrupted(interrupt) => return Poll::Ready(interrupt),
             // What the backend has to say about it, or that it says nothing, shows when its response is read.
@@ -169,8 +165,8 @@ impl<'a> Inbound<'a> {
     fn complete_upload(&mut self) {
         let State::Sending(upload) = std::mem::replace(&mut self.state, State::Watching) else { return };
         self.complete = true;
-        if !upload.buffer.is_empty() {
-            self.behind = Some(upload.buffer);
+        if let Some(behind) = upload.into_behind() {
+            self.behind = Some(behind);
             self.state = State::Still;
         }
         if let Some((timeout, idle)) = self.timeout.take() {
@@ -180,8 +176,12 @@ impl<'a> Inbound<'a> {
 
     /// Looks whether the client is still there.
     fn watch(&mut self, cx: &mut Context<'_>) -> Poll<Interrupt> {
+        let link = match self.client {
+            Client::Http1(link) => link,
+            Client::Http2(stream) => return stream.poll_gone(cx).map(|()| Interrupt::ClientGone),
+        };
         let mut buffer = Buffer::small();
-        match ready!(self.client.poll_read(cx, &mut buffer)) {
+        match ready!(link.poll_read(cx, &mut buffer)) {
             Ok(0) | Err(_) => Poll::Ready(Interrupt::ClientGone),
             Ok(_) => {
                 // A next request; it must wait, and its bytes keep us from seeing whether the client leaves.
@@ -190,126 +190,5 @@ impl<'a> Inbound<'a> {
                 Poll::Pending
             }
         }
-    }
-}
-
-/// A body on its way.
-struct Upload {
-    decoder: BodyDecoder,
-    /// It goes on in the chunked coding.
-    chunked: bool,
-    buffer: Buffer,
-    out: Piece,
-    /// Something of it was given to a backend.
-    touched: bool,
-}
-
-/// A piece of the body that is being written.
-struct Piece {
-    size: Option<encode::ChunkSize>,
-    /// In the buffer.
-    data: Range<usize>,
-    end: &'static [u8],
-    written: usize,
-    /// Bytes of the buffer to give up when it is written.
-    consumed: usize,
-}
-
-enum Sent {
-    Complete,
-    /// The backend's connection takes no more.
-    Unwanted,
-    Interrupted(Interrupt),
-}
-
-impl Upload {
-    fn new(decoder: BodyDecoder, chunked: bool, first: &[u8]) -> Upload {
-        let mut buffer = Buffer::large();
-        let held = buffer.push(first);
-        debug_assert_eq!(held, first.len());
-        let out = Piece::new(chunked, 0..held, held, false);
-        Upload { decoder, chunked, buffer, out, touched: false }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &Link<ClientStream>,
-        upstream: &Upstream,
-        timer: &Timer,
-        received: &mut u64,
-    ) -> Poll<Sent> {
-        for _ in 0..ROUNDS {
-            if ready!(self.poll_flush(cx, upstream, timer)).is_err() {
-                return Poll::Ready(Sent::Unwanted);
-            }
-            if self.decoder.is_done() {
-                return Poll::Ready(Sent::Complete);
-            }
-            match ready!(client.poll_read(cx, &mut self.buffer)) {
-                Ok(0) | Err(_) => return Poll::Ready(Sent::Interrupted(Interrupt::ClientGone)),
-                Ok(_) => timer.moved(),
-            }
-            match self.decoder.decode(self.buffer.filled_mut()) {
-                Ok(piece) => {
-                    *received += piece.consumed as u64;
-                    self.out = Piece::new(self.chunked, piece.data, piece.consumed, self.decoder.is_done());
-                }
-                Err(error) => return Poll::Ready(Sent::Interrupted(Interrupt::BadBody(error))),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn poll_flush(
-        &mut self,
-        cx: &mut Context<'_>,
-        upstream: &Upstream,
-        timer: &Timer,
-    ) -> Poll<std::io::Result<()>> {
-        while self.out.written < self.out.len() {
-            self.touched = true;
-            let parts = self.out.rest(self.buffer.filled());
-            let count = ready!(upstream.link.poll_write(cx, &parts))?;
-            if count == 0 {
-                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
-            }
-            timer.moved();
-            self.out.written += count;
-        }
-        self.buffer.consume(std::mem::take(&mut self.out.consumed));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Piece {
-    fn new(chunked: bool, data: Range<usize>, consumed: usize, last: bool) -> Piece {
-        let size = (chunked && !data.is_empty()).then(|| encode::ChunkSize::new(data.len()));
-        let end: &[u8] = match (chunked, data.is_empty(), last) {
-            (true, false, false) => encode::CHUNK_END,
-            (true, false, true) => encode::CHUNK_END_AND_LAST,
-            (true, true, true) => encode::LAST_CHUNK,
-            _ => b"",
-        };
-        Piece { size, data, end, written: 0, consumed }
-    }
-
-    fn size_line(&self) -> &[u8] {
-        self.size.as_ref().map_or(b"", |size| size.as_bytes())
-    }
-
-    fn len(&self) -> usize {
-        self.size_line().len() + self.data.len() + self.end.len()
-    }
-
-    /// What of it is not written yet.
-    fn rest<'b>(&'b self, buffer: &'b [u8]) -> [IoSlice<'b>; 3] {
-        let mut skip = self.written;
-        [self.size_line(), &buffer[self.data.clone()], self.end].map(|part| {
-            let skipped = skip.min(part.len());
-            skip -= skipped;
-            IoSlice::new(&part[skipped..])
-        })
     }
 }

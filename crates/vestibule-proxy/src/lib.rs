@@ -8,9 +8,10 @@
 //! | `proxy`, `worker`, `accept` | threads, what they are told, how connections come in and all ends |
 //! | [`snapshot`], `site`, [`tls`] | what is served |
 //! | `connection` | one client connection, request after request |
+//! | `http2` | connections of HTTP/2, towards clients and backends |
 //! | `pipeline` | the way of a request, one step a line |
 //! | `destination`, `forward`, `exchange`, `relay`, `tunnel`, `mirror` | to a backend and back |
-//! | `inbound` | the client's direction meanwhile |
+//! | `inbound`, `upload` | the client's direction meanwhile |
 //! | `request_head`, `response_head`, `headers`, `answer`, `trace` | what is written |
 //! | `record`, `accesslog` | what is written down |
 //! | `timers`, `buffers`, `link`, `upstream`, `clock`, `peer` | what makes it cheap |
@@ -26,12 +27,14 @@ mod accept;
 mod accesslog;
 mod answer;
 mod buffers;
+mod client;
 mod clock;
 mod connection;
 mod destination;
 mod exchange;
 mod forward;
 mod headers;
+mod http2;
 mod inbound;
 pub mod limits;
 mod link;
@@ -43,6 +46,7 @@ mod record;
 mod relay;
 mod request_head;
 mod response_head;
+mod scratch;
 mod site;
 pub mod snapshot;
 #[cfg(test)]
@@ -52,6 +56,7 @@ pub mod tls;
 mod trace;
 mod tunnel;
 mod turn;
+mod upload;
 mod upstream;
 mod worker;
 

@@ -9,6 +9,44 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Streams that a client may have open at once on a connection of HTTP/2 (Envoy's default); more are refused
+/// (`REFUSED_STREAM`). The same for our own streams on a connection to a backend that allows more.
+pub const MAX_STREAMS: u32 = 100;
+
+/// Bytes of a body that a sender may have under way on a stream of HTTP/2: all that is ever held of it.
+pub const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+
+/// Bytes of all bodies that a sender may have under way on a connection. Every stream can fill its own window, so none
+/// waits for another whose receiver is slow.
+pub const HTTP2_CONNECTION_WINDOW: u32 = HTTP2_STREAM_WINDOW * MAX_STREAMS;
+
+/// Bytes that are held on a stream of HTTP/2 for a receiver that does not take them yet.
+pub const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+
+/// Bytes of a head of HTTP/2, counted as RFC 9113 section 6.5.2 says; a request above it is answered 431.
+pub const MAX_FIELD_SECTION: u32 = 64 * 1024;
+
+/// Streams that were opened and reset before they were served, at one moment; more end the connection
+/// (`ENHANCE_YOUR_CALM`).
+pub const MAX_UNSERVED_RESETS: usize = 20;
+
+/// Streams that a client may reset more than it lets be served. Every request that is served gives credit for one more,
+/// and so does time.
+pub const MAX_RESETS: u32 = 100;
+
+/// What time gives of [`MAX_RESETS`].
+pub const MAX_RESETS_PER_SECOND: u32 = 10;
+
+/// Frames that a client may send that bring nothing (PING, SETTINGS, PRIORITY, empty DATA, unknown ones). Every frame of
+/// data that is sent gives credit for one more, and every second for ten times [`MAX_RESETS_PER_SECOND`].
+pub const MAX_CONTROL_FRAMES: u32 = 1000;
+
+/// Streams that may be reset on one connection for errors of the client's.
+pub const MAX_LOCAL_RESETS: usize = 256;
+
+/// How long a client may take to end a connection that it was told is over (GOAWAY) and has no streams any more.
+pub const GOAWAY_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long nothing may move on a stream, in either direction (Envoy's default `stream_idle_timeout`).
 pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 

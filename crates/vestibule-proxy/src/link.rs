@@ -37,6 +37,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Poll::Ready(Ok(count))
     }
 
+    /// Reads once into what is free of `target`.
+    pub(crate) fn poll_read_buf(
+        &self,
+        cx: &mut Context<'_>,
+        target: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, target)
+    }
+
     /// Writes once.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut stream = self.0.borrow_mut();
@@ -132,6 +141,11 @@ impl<'a, const N: usize> Parts<'a, N> {
         self.first == N
     }
 
+    /// What is not written yet.
+    pub(crate) fn rest(&self) -> &[&'a [u8]; N] {
+        &self.parts
+    }
+
     /// Writes until all is written. `moved` is called whenever something was.
     pub(crate) fn poll_write<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
@@ -151,7 +165,8 @@ impl<'a, const N: usize> Parts<'a, N> {
         link.poll_flush(cx)
     }
 
-    fn skip(&mut self, mut count: usize) {
+    /// These many bytes were written.
+    pub(crate) fn skip(&mut self, mut count: usize) {
         while self.first < N && count >= self.parts[self.first].len() {
             count -= self.parts[self.first].len();
             self.parts[self.first] = &[];

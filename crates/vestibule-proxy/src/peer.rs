@@ -12,8 +12,26 @@ pub(crate) struct Peer {
     pub(crate) ip: String,
     /// `10.0.0.5:49152`.
     pub(crate) text: String,
+    pub(crate) version: Version,
     /// `None` on an unencrypted connection.
     pub(crate) tls: Option<Handshake>,
+}
+
+/// The version of HTTP that a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
+impl Version {
+    /// As logs and header variables tell it.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Version::Http1 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
+        }
+    }
 }
 
 /// What a TLS handshake settled.
@@ -26,11 +44,13 @@ pub(crate) struct Handshake {
     pub(crate) cipher: String,
     /// The suite's registered number.
     pub(crate) cipher_number: u16,
+    /// HTTP/2 was agreed on (ALPN).
+    pub(crate) http2: bool,
 }
 
 impl Peer {
-    pub(crate) fn new(address: SocketAddr, tls: Option<Handshake>) -> Peer {
-        Peer { address, ip: address.ip().to_string(), text: address.to_string(), tls }
+    pub(crate) fn new(address: SocketAddr, version: Version, tls: Option<Handshake>) -> Peer {
+        Peer { address, ip: address.ip().to_string(), text: address.to_string(), version, tls }
     }
 
     /// The scheme that the client used.
@@ -51,6 +71,7 @@ impl Handshake {
             },
             cipher: suite.map(cipher_name).unwrap_or_default(),
             cipher_number: suite.map_or(0, |suite| u16::from(suite.suite())),
+            http2: connection.alpn_protocol() == Some(b"h2"),
         }
     }
 }

@@ -31,6 +31,9 @@ pub struct ProxyConfig {
     /// [`MAX_CONNECTIONS_PER_WORKER`].
     pub max_connections_per_worker: usize,
     pub timeouts: Timeouts,
+    /// Clients may speak HTTP/2 without TLS where they know that the server does ("prior knowledge", RFC 9113 section
+    /// 3.3). Default: no, as with Google's load balancers.
+    pub clear_http2: bool,
 }
 
 impl Default for ProxyConfig {
@@ -39,6 +42,7 @@ impl Default for ProxyConfig {
             workers: thread::available_parallelism().map_or(1, usize::from),
             max_connections_per_worker: MAX_CONNECTIONS_PER_WORKER,
             timeouts: Timeouts::default(),
+            clear_http2: false,
         }
     }
 }

@@ -125,7 +125,8 @@ impl Relay<'_, '_> {
     }
 }
 
-fn chunk_end(data: &[u8], last: bool) -> &'static [u8] {
+/// What stands behind the data of a chunk.
+pub(crate) fn chunk_end(data: &[u8], last: bool) -> &'static [u8] {
     match (data.is_empty(), last) {
         (false, false) => encode::CHUNK_END,
         (false, true) => encode::CHUNK_END_AND_LAST,

@@ -14,8 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// Protocols offered by ALPN. HTTP/2 will be put before it.
-const ALPN: [&[u8]; 1] = [b"http/1.1"];
+/// Protocols offered by ALPN, the best first.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// A certificate chain with its key, and the names it is for.
 #[derive(Clone)]

@@ -10,8 +10,9 @@ use vestibule_urlmap::{HeaderLevels, Headers, Variables};
 use crate::accesslog::{self, Asked};
 use crate::answer::{Answer, Shape};
 use crate::buffers::Buffer;
+use crate::client::Client;
 use crate::inbound::Inbound;
-use crate::link::{ClientStream, Link, Parts};
+use crate::link::Parts;
 use crate::peer::Peer;
 use crate::record::{ProxyStatus, Record};
 use crate::site::{Balancer, Slot};
@@ -21,7 +22,7 @@ use crate::worker::Worker;
 /// One request while it is served.
 pub(crate) struct Turn<'a> {
     pub(crate) worker: &'a Worker,
-    pub(crate) client: &'a Link<ClientStream>,
+    pub(crate) client: Client<'a>,
     pub(crate) peer: &'a Peer,
     pub(crate) timer: &'a Timer,
     pub(crate) request: Request<'a>,
@@ -48,6 +49,8 @@ pub(crate) enum Next {
     Leave,
     /// It is dropped where it stands: the client must not take what it got for the whole.
     Abort,
+    /// The client speaks HTTP/2.
+    Http2,
 }
 
 /// Where a request goes, as the client sent it and normalised.
@@ -139,10 +142,11 @@ impl Turn<'_> {
         let (client, timer, sent) = (self.client, self.timer, &mut self.record.response_size);
         timer.idle(self.worker.timeouts.stream_idle);
         let moved = |count: usize, sent: &mut u64| *sent += count as u64;
-        let write = |cx: &mut std::task::Context<'_>| match parts.poll_write(client, cx, |n| moved(n, sent)) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(written) => Poll::Ready(written.is_ok()),
-        };
+        let write =
+            |cx: &mut std::task::Context<'_>| match client.poll_answer(cx, &mut parts, |n| moved(n, sent)) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(written) => Poll::Ready(written.is_ok()),
+            };
         match self.inbound.during(None, write).await {
             Ok(true) if close => Next::Close,
             Ok(true) => Next::Again,
@@ -229,7 +233,7 @@ impl Variables for RequestVariables<'_> {
             "client_ip_address" => out.extend_from_slice(self.peer.ip.as_bytes()),
             "client_port" => out.extend_from_slice(self.peer.address.port().to_string().as_bytes()),
             "client_encrypted" => out.extend_from_slice(if tls.is_some() { b"true" } else { b"false" }),
-            "client_protocol" => out.extend_from_slice(b"HTTP/1.1"),
+            "client_protocol" => out.extend_from_slice(self.peer.version.text().as_bytes()),
             "origin_request_header" => {
                 out.extend_from_slice(self.request.first(Name::Origin).unwrap_or_default())
             }

@@ -34,6 +34,8 @@ pub(crate) struct Worker {
     pub(crate) logs: Rc<LogWriter>,
     pub(crate) dates: Dates,
     pub(crate) timeouts: Timeouts,
+    /// Clients may speak HTTP/2 without TLS.
+    pub(crate) clear_http2: bool,
     /// Copies of requests that are on their way.
     pub(crate) mirrors: Rc<Cell<usize>>,
     vpc: Vpc,
@@ -200,6 +202,7 @@ impl Worker {
             draining: Cell::new(false),
             max_connections: config.max_connections_per_worker,
             timeouts: config.timeouts,
+            clear_http2: config.clear_http2,
             mirrors: Rc::default(),
             connections: Cell::new(0),
             changed: Cell::new(Instant::now()),

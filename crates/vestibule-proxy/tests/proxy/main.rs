@@ -1,10 +1,14 @@
 //! The proxy as clients and backends see it, over real sockets.
 #![allow(clippy::unwrap_used)]
 
+mod abuse;
 mod backend;
 mod bodies;
+mod frames;
 mod framing;
+mod h2;
 mod headers;
+mod http2;
 mod instances;
 mod lifecycle;
 mod logs;

@@ -58,7 +58,7 @@ fn requests_come_decrypted_and_say_so() {
     let backend = Backend::http(|request| ok(&request.text()));
     let (world, roots) = serve(&backend, &[&["app.example"]]);
     let mut config = config(roots);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut client = connect(&world, config, "app.example").unwrap();
     assert_eq!(client.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     let body = "x".repeat(300_000);
@@ -76,6 +76,23 @@ fn requests_come_decrypted_and_say_so() {
     assert_eq!(entry["httpRequest"]["requestUrl"], "https://app.example/a");
     assert_eq!(entry["jsonPayload"]["tls"]["protocol"], "TLSv1.3");
     assert!(entry["jsonPayload"]["tls"]["cipher"].as_str().unwrap().starts_with("TLS_"), "{entry}");
+}
+
+#[test]
+fn http2_is_agreed_on_and_obeys_the_same_rules() {
+    let backend = Backend::text("fine");
+    let (world, roots) = serve(&backend, &[&["a.example"], &["b.example"]]);
+    let mut config = config(roots);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut client = crate::h2::Client::tls(world.address(PORT), Arc::new(config), "a.example");
+    for (host, status) in [("a.example", 200), ("b.example", 421), ("a.example:443", 200)] {
+        let request = http::Request::get(format!("https://{host}/x")).body(()).unwrap();
+        assert_eq!(client.ask(request, b"").unwrap().status.as_u16(), status, "{host}");
+    }
+    assert_eq!(backend.requests()[0].field("x-forwarded-proto"), Some("https"));
+    let entry = &world.entries("internal_http_lb_rule", 3)[0];
+    assert_eq!(entry["httpRequest"]["protocol"], "HTTP/2");
+    assert_eq!(entry["jsonPayload"]["tls"]["protocol"], "TLSv1.3");
 }
 
 #[test]

@@ -267,6 +267,7 @@ fn proxy_config(options: &Options) -> vestibule_proxy::ProxyConfig {
     if let Some(workers) = options.workers {
         config.workers = usize::from(workers);
     }
+    config.clear_http2 = options.h2c;
     config
 }
 

@@ -41,6 +41,11 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
 
+    /// Let clients speak HTTP/2 without TLS to plain ports where they know that they may (gRPC, above all); Google's load
+    /// balancers do not
+    #[arg(long)]
+    pub h2c: bool,
+
     /// What runs revisions: `auto` runs images as containers; `process` runs a container's command as a program of
     /// this machine, with your rights
     #[arg(long, value_enum, default_value_t = RunDriver::Auto)]
