@@ -55,7 +55,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Api {
-    /// Serves connections until `shutdown` completes; then finishes the calls in progress, for 5 seconds at most. Must
+    /// Serves connections until `shutdown` completes; then ends leases and finishes the calls in progress, for 5 seconds at most. Must
     /// be called inside of a tokio runtime with its timer and I/O enabled.
     pub async fn serve(
         self,
@@ -102,9 +102,10 @@ struct Server {
 async fn connection(server: Arc<Server>, stream: TcpStream, mut stopped: watch::Receiver<bool>) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
+    let stopping = stopped.clone();
     let service = service_fn(|request| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(into_content(server.handle(request).await)) }
+        let (server, stopping) = (Arc::clone(&server), stopping.clone());
+        async move { Ok::<_, Infallible>(into_content(server.handle(request).await, stopping)) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(MAX_HEAD_BYTES);

@@ -39,6 +39,8 @@ pub trait Driver: Send + Sync {
     fn configure(&self, _network: &NetworkId, _subnets: &[Subnet]) -> io::Result<()> {
         Ok(())
     }
+    /// The longest packet of clients that are attached from now on, in bytes. 1460 until it is said.
+    fn set_mtu(&self, _network: &NetworkId, _mtu: u32) {}
     /// The network is gone.
     fn remove(&self, _network: &NetworkId) {}
     /// The network's firewall is exactly these rules and the implied ones, at once and as a whole. A network that is

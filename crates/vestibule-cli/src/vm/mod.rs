@@ -1,10 +1,11 @@
-//! `vestibule vm run`: a command as a client inside a VPC network.
+//! `vestibule vm run` and `vm shell`: a command as a client inside a VPC network.
 //!
-//! In namespace mode the command really stands inside the network: a second process of this binary moves into the
-//! client's namespaces and becomes the command. In loopback mode it stays where it is and is told, by the usual proxy
-//! variables, to go through the gateway, which gives its connections the client's address.
+//! In namespace mode the command really stands inside the network: further processes of this binary move into the
+//! client's namespaces and start the command there. In loopback mode it stays where it is and is told, by the usual
+//! proxy variables, to go through the gateway, which gives its connections the client's address.
 
 mod enter;
+mod init;
 mod lease;
 mod supervise;
 
@@ -17,21 +18,45 @@ use serde_json::{Value, json};
 use crate::printer::Printer;
 use crate::settings::{DEFAULT_API, DEFAULT_PROJECT, Environment};
 pub use lease::{Lease, Vm};
+use supervise::Reach;
 
 #[derive(Subcommand)]
 pub enum Command {
     /// Run a command as a client inside a VPC network
     ///
     /// The client has an address of the subnet, the network's resolver, a metadata server, and a way to the network's
-    /// virtual IPs. Its lease ends with the command. The exit code is the command's.
+    /// virtual IPs. Its lease ends with the command, and every process that the command started ends with it. The exit
+    /// code is the command's, or 128 and the number of the signal that ended it. Signals are passed on to the command.
+    /// When `serve` ends, the command gets SIGTERM, and SIGKILL 3 seconds later.
+    ///
+    /// In loopback mode (see `vestibule serve --help`) the command is not inside a network: variables such as http_proxy
+    /// and all_proxy lead programs that know them through the gateway, as the client's address; programs that do not
+    /// (dig, getent, ping) stay outside. VESTIBULE_RESOLVER is the network's resolver. Processes that the command left
+    /// behind live on without a lease.
     Run(Run),
+    /// Open a shell as a client inside a VPC network
+    ///
+    /// As `vm run` with $SHELL, or /bin/sh.
+    Shell(Client),
     #[command(hide = true)]
     Enter(enter::Options),
+    #[command(hide = true)]
+    Init(init::Options),
 }
 
 /// Who the client is, and what it runs.
 #[derive(Args)]
 pub struct Run {
+    #[command(flatten)]
+    client: Client,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Who a client is.
+#[derive(Args)]
+pub struct Client {
     /// The VPC network
     #[arg(long)]
     network: String,
@@ -53,20 +78,25 @@ pub struct Run {
     /// The project [default: $CLOUDSDK_CORE_PROJECT, or local-project]
     #[arg(long, value_name = "ID")]
     project: Option<String>,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<OsString>,
 }
+
+/// The shell of who has no $SHELL.
+const SHELL: &str = "/bin/sh";
 
 pub fn run(command: Command, environment: &Environment, _printer: &Printer) -> Result<u8, String> {
     match command {
-        Command::Run(run) => run.run(environment),
-        Command::Enter(options) => Err(enter::run(&options)),
+        Command::Run(Run { client, command }) => client.run(command, environment),
+        Command::Shell(client) => {
+            let shell = environment.get("SHELL").unwrap_or(SHELL);
+            client.run(vec![shell.into()], environment)
+        }
+        Command::Enter(options) => enter::run(options),
+        Command::Init(options) => init::run(&options),
     }
 }
 
-impl Run {
-    fn run(self, environment: &Environment) -> Result<u8, String> {
+impl Client {
+    fn run(self, command: Vec<OsString>, environment: &Environment) -> Result<u8, String> {
         let base = environment.get("VESTIBULE_API").unwrap_or(DEFAULT_API);
         let project = self
             .project
@@ -74,11 +104,12 @@ impl Run {
             .or_else(|| environment.get("CLOUDSDK_CORE_PROJECT"))
             .unwrap_or(DEFAULT_PROJECT);
         let lease = Lease::open(base, &self.wish(project))?;
-        let command = match &lease.vm.namespace {
-            None => self.command,
-            Some(_) => enter::command(&lease.vm, self.command)?,
+        let reach = match &lease.vm.namespace {
+            None => Reach::Direct,
+            Some(_) => Reach::pipe().map_err(|error| error.to_string())?,
         };
-        supervise::run(&command, variables(&lease.vm), lease.watch())
+        let command = enter::command(&lease.vm, &reach, command)?;
+        supervise::run(&command, reach, variables(&lease.vm), lease.watch())
     }
 
     /// The body of the request for a lease.

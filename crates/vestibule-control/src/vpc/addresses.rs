@@ -8,7 +8,17 @@ use vestibule_vpc::{Addresses, NetworkId};
 
 use crate::compute::ranges::Range;
 use crate::compute::{linked, subnetworks};
-use crate::{Document, document};
+use crate::{Document, document, users};
+
+/// The names of a network's subnetworks, by region.
+pub fn subnetworks(view: &View, network: &ResourceName) -> Vec<ResourceName> {
+    let users = users(view, &network.key());
+    users
+        .iter()
+        .filter_map(|key| ResourceName::from_key(key))
+        .filter(|user| user.collection == "subnetworks")
+        .collect()
+}
 
 /// The addresses that clients in one region of a network can have: all ranges of its subnetworks there. A load
 /// balancer without `allowGlobalAccess` serves these and no others.

@@ -6,7 +6,7 @@ mod firewall;
 #[cfg(test)]
 mod tests;
 
-pub use addresses::{proxy_addresses, region_addresses};
+pub use addresses::{proxy_addresses, region_addresses, subnetworks};
 pub use firewall::{Member, firewall};
 
 use std::collections::BTreeMap;
@@ -30,6 +30,15 @@ pub fn networks(view: &View) -> BTreeMap<NetworkId, Vec<Subnet>> {
     }
     found
 }
+
+/// The longest packet in a network, in bytes. Google's default is 1460.
+pub fn mtu(view: &View, network: &NetworkId) -> u32 {
+    let stored = view.get(&format!("compute/{network}"));
+    let said = stored.and_then(|document| document.value["mtu"].as_u64());
+    said.and_then(|mtu| mtu.try_into().ok()).unwrap_or(DEFAULT_MTU)
+}
+
+const DEFAULT_MTU: u32 = 1460;
 
 fn subnet(document: &Value) -> Option<(NetworkId, Subnet)> {
     let network = document["network"].as_str()?;

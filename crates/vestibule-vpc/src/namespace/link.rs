@@ -24,12 +24,20 @@ pub async fn up(handle: &Handle, name: &str) -> Result<(), Error> {
     handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await
 }
 
-/// `ip link add OUTSIDE up type veth peer name INSIDE netns GUEST`. Both ends are made where they belong: moving one
+/// `ip link add OUTSIDE up mtu MTU type veth peer name INSIDE mtu MTU netns GUEST`. Both ends are made where they belong: moving one
 /// would cost the kernel as much again.
-pub async fn add_cable(handle: &Handle, outside: &str, inside: &str, guest: RawFd) -> Result<(), Error> {
-    let far = LinkMessageBuilder::<LinkUnspec>::new().name(inside.to_owned()).setns_by_fd(guest).build();
+pub async fn add_cable(
+    handle: &Handle,
+    outside: &str,
+    inside: &str,
+    guest: RawFd,
+    mtu: u32,
+) -> Result<(), Error> {
+    let far =
+        LinkMessageBuilder::<LinkUnspec>::new().name(inside.to_owned()).mtu(mtu).setns_by_fd(guest).build();
     let cable = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
         .name(outside.to_owned())
+        .mtu(mtu)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
         .up()
         .build();

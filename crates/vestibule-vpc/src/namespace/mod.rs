@@ -11,6 +11,7 @@ mod entry;
 mod etc;
 mod link;
 mod nft;
+mod processes;
 mod room;
 mod sockets;
 mod user;
@@ -27,12 +28,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{Driver, FirewallRule, Guest, Mode, NetworkId, Subnet};
 pub use entry::{Place, enter, enter_place};
+pub use processes::{adopt, bequeath, remount_proc, separate_processes};
 use room::{Inside, Room};
 use sockets::Sockets;
 pub use user::{UserNamespace, available, enter_user_namespace};
 
 /// The name of a client's one link, as on Google's images.
 const GUEST_LINK: &str = "eth0";
+/// The longest packet of a network that says nothing else, in bytes: Google's default.
+const DEFAULT_MTU: u32 = 1460;
 /// Connections that may wait in a listener's accept queue.
 const BACKLOG: i32 = 4096;
 
@@ -50,6 +54,8 @@ struct Network {
     /// Addresses on the loopback link that sockets are bound to.
     held: Mutex<BTreeSet<Ipv4Addr>>,
     state: Mutex<NetworkState>,
+    /// Longest packet of new clients, bytes.
+    mtu: AtomicU32,
 }
 
 #[derive(Default)]
@@ -68,7 +74,13 @@ impl Namespaces {
         let no_filter = router.run(|_| Ok(nft::replace(&[]).err()))?;
         let filter = no_filter.is_none();
         router.run(move |inside| route(inside, filter))?;
-        plug(&router, "probe", guest.namespace().try_clone_to_owned()?, Ipv4Addr::new(10, 0, 0, 2))?;
+        plug(
+            &router,
+            "probe",
+            guest.namespace().try_clone_to_owned()?,
+            Ipv4Addr::new(10, 0, 0, 2),
+            DEFAULT_MTU,
+        )?;
         let no_filter = no_filter.map(|error| {
             tracing::warn!(%error, "no nftables here: clients of a network cannot reach each other, whatever its firewall says");
             format!("This machine has no nftables ({error}): no client reaches another.")
@@ -85,7 +97,7 @@ impl Namespaces {
         let filter = self.no_filter.is_none();
         room.run(move |inside| route(inside, filter))?;
         let (sockets, held, state) = Default::default();
-        let network = Arc::new(Network { room, sockets, held, state });
+        let network = Arc::new(Network { room, sockets, held, state, mtu: AtomicU32::new(DEFAULT_MTU) });
         networks.insert(id.clone(), network.clone());
         Ok(network)
     }
@@ -101,14 +113,19 @@ fn route(inside: &Inside, filter: bool) -> io::Result<()> {
     fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1")?;
     // Whoever asks for what nobody has should hear so at once. Routing limits these answers already.
     fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")?;
-    // Clients speak IPv4; nobody needs the link-local addresses of the other. Absent where the machine has no IPv6.
-    let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    speak_ipv4_only();
     if filter {
         // Before the first packet is forwarded.
         nft::replace(&[])?;
         fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     }
     inside.netlink(async |handle| link::up(handle, link::LOOPBACK).await)
+}
+
+/// For links of this namespace to come: networks here speak IPv4, and nobody needs the link-local addresses of the
+/// other. Nothing to do where the machine has no IPv6.
+fn speak_ipv4_only() {
+    let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -167,6 +184,12 @@ impl Driver for Namespaces {
         })?;
         state.subnets = subnets.to_vec();
         Ok(())
+    }
+
+    fn set_mtu(&self, id: &NetworkId, mtu: u32) {
+        if let Some(network) = self.known(id) {
+            network.mtu.store(mtu, Ordering::Relaxed);
+        }
     }
 
     fn remove(&self, id: &NetworkId) {
@@ -245,7 +268,13 @@ impl Driver for Namespaces {
         let guest = Room::open(&format!("vm {ip}"))?;
         let outside = format!("vm{}", self.guests.fetch_add(1, Ordering::Relaxed));
         let descriptor = guest.namespace().try_clone_to_owned()?;
-        let ready = plug(&network.room, &outside, descriptor, ip).and_then(|()| {
+        let mtu = network.mtu.load(Ordering::Relaxed);
+        let alone = guest.run(|_| {
+            speak_ipv4_only();
+            Ok(())
+        });
+        let ready = alone.and_then(|()| {
+            plug(&network.room, &outside, descriptor, ip, mtu)?;
             guest.run(move |inside| {
                 inside.netlink(async |handle| {
                     link::up(handle, link::LOOPBACK).await?;
@@ -278,12 +307,12 @@ impl Driver for Namespaces {
 }
 
 /// Lays a cable from the router to a guest, and the route to the guest's address along it.
-fn plug(router: &Room, outside: &str, guest: OwnedFd, ip: Ipv4Addr) -> io::Result<()> {
+fn plug(router: &Room, outside: &str, guest: OwnedFd, ip: Ipv4Addr, mtu: u32) -> io::Result<()> {
     let outside = outside.to_owned();
     router.run(move |inside| {
         let descriptor = guest.as_raw_fd();
         inside.netlink(async |handle| {
-            link::add_cable(handle, &outside, GUEST_LINK, descriptor).await?;
+            link::add_cable(handle, &outside, GUEST_LINK, descriptor, mtu).await?;
             link::add_link_route(handle, &outside, ip).await
         })
     })

@@ -1,22 +1,23 @@
 //! Clients inside the networks: their leases, and who they are to the gateway and to the metadata server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use vestibule_api::host::{self, Held, Vm, VmRequest};
 use vestibule_control::compute::VmAddress;
 use vestibule_control::lb::{Explanation, Live, Question};
-use vestibule_control::vpc::Member;
+use vestibule_control::vpc::{self, Member};
 use vestibule_control::{Control, Error};
 use vestibule_dns::Resolver;
 use vestibule_gateway::{BoxFuture, Client, World};
 use vestibule_iam::account;
 use vestibule_iam::metadata::Identity;
 use vestibule_model::ResourceName;
-use vestibule_model::name::Scope;
+use vestibule_model::name::{Scope, is_valid_name};
 use vestibule_run::front::Front;
 use vestibule_vpc::{Mode, NetworkId, Vpc};
 
@@ -45,6 +46,8 @@ struct Inner {
     surroundings: Surroundings,
     leases: Mutex<HashMap<String, Arc<Entry>>>,
     firewalls: Firewalls,
+    /// The process is about to end.
+    closing: AtomicBool,
 }
 
 struct Entry {
@@ -70,8 +73,14 @@ impl Clients {
         surroundings: Surroundings,
     ) -> Clients {
         let firewalls = Firewalls::new(control.clone(), vpc.clone());
-        let leases = Mutex::default();
-        Clients(Arc::new(Inner { control, vpc, resolver, front, surroundings, leases, firewalls }))
+        let (leases, closing) = Default::default();
+        Clients(Arc::new(Inner { control, vpc, resolver, front, surroundings, leases, firewalls, closing }))
+    }
+
+    /// From here on a lease ends without its client being cut off: the network goes with this process, and until then
+    /// what is under way may come to its end.
+    pub fn close(&self) {
+        self.0.closing.store(true, Ordering::Relaxed);
     }
 
     pub fn vpc(&self) -> Vpc {
@@ -126,6 +135,7 @@ impl Clients {
     }
 
     fn open(&self, request: VmRequest) -> Result<(Vm, Held), Error> {
+        check_identity(&request)?;
         let subnetwork = self.subnetwork(&request)?;
         let address = self.0.control.lease_vm(&subnetwork, request.address)?;
         let network = NetworkId::new(&request.project, &request.network);
@@ -139,29 +149,38 @@ impl Clients {
     /// The subnetwork that the request means: by name, network and, where several regions have it, region.
     fn subnetwork(&self, request: &VmRequest) -> Result<ResourceName, Error> {
         let view = self.0.control.view();
-        let prefix = format!("compute/projects/{}/regions/", request.project);
-        let suffix = format!("/subnetworks/{}", request.subnet);
-        let network = NetworkId::new(&request.project, &request.network);
-        let found: Vec<ResourceName> = view
-            .range(&prefix)
-            .filter(|kv| kv.key.ends_with(&suffix))
-            .filter(|kv| kv.value["network"].as_str().is_some_and(|n| n.ends_with(network.as_str())))
-            .filter_map(|kv| ResourceName::from_key(&kv.key))
-            .filter(|name| request.region.is_none() || request.region.as_deref() == region_of(name))
-            .collect();
-        match found.as_slice() {
-            [one] => Ok(one.clone()),
-            [] => {
-                let region = request.region.as_deref().unwrap_or("-");
-                let name =
-                    format!("projects/{}/regions/{region}/subnetworks/{}", request.project, request.subnet);
-                Err(Error::not_found(name))
-            }
-            _ => Err(Error::bad_request(format!(
-                "Several regions have a subnetwork {} in network {}: name the region.",
-                request.subnet, request.network
-            ))),
+        let network = ResourceName::new(&request.project, Scope::Global, "networks", &request.network);
+        if view.get(&network.key()).is_none() {
+            return Err(Error::NotFound { message: format!("The network '{network}' was not found") });
         }
+        let there = vpc::subnetworks(&view, &network);
+        let named: Vec<&ResourceName> = there.iter().filter(|name| name.name == request.subnet).collect();
+        let wanted = |name: &&ResourceName| {
+            request.region.as_deref().is_none_or(|region| name.scope.region_name() == Some(region))
+        };
+        let regions =
+            |names: &[&ResourceName]| joined(names.iter().filter_map(|name| name.scope.region_name()));
+        let (subnet, of) = (&request.subnet, &request.network);
+        let message = match named.iter().copied().filter(wanted).collect::<Vec<_>>().as_slice() {
+            [one] => return Ok((*one).clone()),
+            [] if named.is_empty() => {
+                let others = joined(there.iter().map(|name| name.name.as_str()));
+                format!("Network {of} has no subnetwork {subnet}; it has {others}")
+            }
+            [] => {
+                let region = request.region.as_deref().unwrap_or_default();
+                let others = regions(&named);
+                format!("Network {of} has no subnetwork {subnet} in region {region}; it has one in {others}")
+            }
+            several => {
+                let regions = regions(several);
+                let why = format!(
+                    "Several regions have a subnetwork {subnet} in network {of}: name the region ({regions})."
+                );
+                return Err(Error::bad_request(why));
+            }
+        };
+        Err(Error::NotFound { message })
     }
 
     fn admit(&self, request: &VmRequest, subnetwork: &ResourceName, lease: &Lease) -> Result<Vm, Error> {
@@ -220,6 +239,34 @@ impl Clients {
     }
 }
 
+/// Different words in order, or that there are none.
+fn joined<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: BTreeSet<&str> = words.collect();
+    match words.is_empty() {
+        true => "none at all".to_owned(),
+        false => words.into_iter().collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// What firewall rules go by must be spelled as rules spell it.
+fn check_identity(request: &VmRequest) -> Result<(), Error> {
+    if let Some(account) = request.service_account.as_deref().filter(|text| !is_email(text)) {
+        return Err(Error::invalid("serviceAccount", account, "Must be a service account's email address."));
+    }
+    match request.tags.iter().find(|tag| !is_valid_name(tag)) {
+        Some(tag) => {
+            let why = "Must be a match of regex '[a-z]([-a-z0-9]*[a-z0-9])?'.";
+            Err(Error::invalid("tags", tag, why))
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_email(text: &str) -> bool {
+    let whole = |part: &str| !part.is_empty() && !part.contains([' ', '@', '/']);
+    text.split_once('@').is_some_and(|(name, host)| whole(name) && whole(host))
+}
+
 fn region_of(name: &ResourceName) -> Option<&str> {
     match &name.scope {
         Scope::Region(region) => Some(region),
@@ -263,6 +310,9 @@ impl Entry {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.clients.0.closing.load(Ordering::Relaxed) {
+            return;
+        }
         self.clients.leases().remove(&self.id);
         self.clients.announce(&self.network);
         if let Err(error) = self.clients.enforce_firewall(&self.network) {
@@ -296,7 +346,7 @@ impl World for Clients {
         if let Some(entry) = user.and_then(|id| self.leases().get(id).cloned()) {
             return Some(entry.client.clone());
         }
-        let networks = vestibule_control::vpc::networks(&self.0.control.view());
+        let networks = vpc::networks(&self.0.control.view());
         let mut fitting = networks.into_keys().filter(|network| match user.and_then(|u| u.split_once('/')) {
             Some((project, name)) => *network == NetworkId::new(project, name),
             None => user.is_none_or(|name| network.short() == name),

@@ -143,6 +143,7 @@ fn serve(options: &Options) -> Result<(), Failure> {
     }
 
     let clients = Arc::new(clients);
+    let closing = clients.clone();
     let api =
         Api::new(ApiDeps { control: control.clone(), issuer, host: clients.clone(), logs: logs.clone() });
     let api = services.spawn(api.serve(api_listener, ended(stopped.clone())));
@@ -152,6 +153,7 @@ fn serve(options: &Options) -> Result<(), Failure> {
     announce(&ready)?;
     services.block_on(signalled())?;
 
+    closing.close();
     stop.send_replace(true);
     services.block_on(api)??;
     reconcilers.stop(&control);

@@ -3,15 +3,16 @@
 //! One thread follows the store. What it does is idempotent: it compares the networks that should be with those that
 //! are, and closes the gap.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use vestibule_api::serve_metadata;
-use vestibule_control::{Control, Plane};
+use vestibule_control::{Control, Plane, vpc};
 use vestibule_dns::{RESOLVER, Resolver, Sockets};
 use vestibule_iam::Issuer;
+use vestibule_store::View;
 use vestibule_vpc::{NetworkId, Subnet, Vpc};
 
 use super::clients::Clients;
@@ -48,7 +49,7 @@ impl Networks {
         let mut present = HashMap::new();
         let view = self.control.view();
         let mut watch = self.control.store().watch(view.revision());
-        let mut settled = self.reconcile(&mut present, vestibule_control::vpc::networks(&view));
+        let mut settled = self.reconcile(&mut present, &view);
         self.control.planes().ack(Plane::Vpc, view.revision());
         while !*stop.borrow() {
             let changes = watch.next(PERIOD);
@@ -57,7 +58,7 @@ impl Networks {
             }
             let view = self.control.view();
             if !settled || changes.is_some_and(|changes| changes.touch("compute/")) {
-                settled = self.reconcile(&mut present, vestibule_control::vpc::networks(&view));
+                settled = self.reconcile(&mut present, &view);
             }
             // The view may be newer than what was looked at; what it has beyond comes next.
             self.control.planes().ack(Plane::Vpc, watch.revision());
@@ -65,11 +66,8 @@ impl Networks {
     }
 
     /// Closes the gap; `false` if some of it is left.
-    fn reconcile(
-        &self,
-        present: &mut HashMap<NetworkId, Present>,
-        wanted: BTreeMap<NetworkId, Vec<Subnet>>,
-    ) -> bool {
+    fn reconcile(&self, present: &mut HashMap<NetworkId, Present>, view: &View) -> bool {
+        let wanted = vpc::networks(view);
         present.retain(|network, _| {
             let stays = wanted.contains_key(network);
             if !stays {
@@ -81,6 +79,7 @@ impl Networks {
         for (network, subnets) in wanted {
             let is_there = present.get(&network).is_some_and(|there| there.subnets == subnets);
             let made = if is_there { Ok(()) } else { self.make(present, &network, subnets) };
+            self.vpc.set_mtu(&network, vpc::mtu(view, &network));
             if let Err(error) = made.and_then(|()| self.clients.enforce_firewall(&network)) {
                 tracing::error!(%network, %error, "a network is not as it should be; trying again");
                 settled = false;
