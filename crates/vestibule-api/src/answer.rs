@@ -122,6 +122,9 @@ impl Api {
         check_project(&found)?;
         let call = decode::call(found, request.uri().query().unwrap_or_default(), request.body())?;
         serviceusage::check_enabled(&self.0.deps.control, &call)?;
+        if matches!(method.service, Service::Compute | Service::Dns) {
+            self.0.deps.control.compute().begin(call.project())?;
+        }
         let mask = call.fields.clone();
         let _turn = entry.waits.then(|| self.take_turn(ctx));
         let mut reply = (entry.handler)(ctx, call)?;

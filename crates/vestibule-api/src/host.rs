@@ -101,11 +101,17 @@ pub struct ExplainRequest {
     pub network: Option<String>,
     /// Connect there, whatever the URL's host is.
     pub address: Option<Ipv4Addr>,
+    /// Address of the client that asks; by default one in the destination's subnetwork.
+    pub from: Option<Ipv4Addr>,
+    /// Its network tags; by default those of the client that has the address.
+    pub tags: Vec<String>,
+    /// Its service account's email address; by default as `tags`.
+    pub service_account: Option<String>,
 }
 
 impl From<ExplainRequest> for Question {
     fn from(request: ExplainRequest) -> Question {
-        let ExplainRequest { url, method, headers, network, address } = request;
-        Question { url, method, headers, network, address }
+        let ExplainRequest { url, method, headers, network, address, from, tags, service_account } = request;
+        Question { url, method, headers, network, address, from, tags, service_account }
     }
 }

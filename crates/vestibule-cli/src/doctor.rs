@@ -1,15 +1,15 @@
 //! `vestibule doctor`: what this machine allows.
 //!
-//! Nothing here changes the machine, and nothing asks a running `serve`: the questions are those that decide how
-//! `serve` will work here.
+//! Nothing here changes the machine, and nothing asks a running `serve`: what decides how `serve` will work here is
+//! tried by a process of its own, as `serve` would try it.
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use clap::Args;
-use serde_json::json;
-use vestibule_vpc::Driver;
+use serde_json::{Value, json};
 
 use crate::printer::{Printer, Tone};
 use crate::settings::Environment;
@@ -20,6 +20,10 @@ pub struct Options {
     #[arg(long, value_parser = ["text", "json"], default_value = "text")]
     format: String,
 }
+
+/// This very program, and the word that makes it try what the machine allows.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+const PROBE: &str = "internal-probe";
 
 /// The port of the API by default.
 const API_PORT: u16 = 8470;
@@ -48,13 +52,16 @@ struct Finding {
 }
 
 pub fn run(options: &Options, environment: &Environment, printer: &Printer) -> Result<(), String> {
+    let probe = Probe::run();
+    let tried =
+        |what: &'static str, look: fn(&Probe) -> Finding| probe.as_ref().map_or_else(|| unknown(what), look);
     let findings = [
-        network_mode(),
-        firewall(),
-        low_ports(),
+        tried("networks", networks),
+        tried("firewall rules", firewall),
+        tried("containers", containers),
+        resolver(),
+        low_ports(probe.as_ref()),
         api_port(),
-        cgroups(),
-        containers(environment),
         files(),
         disk(environment),
     ];
@@ -98,79 +105,156 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
+/// What a process that tried what `serve` does found out.
+struct Probe(Value);
+
+impl Probe {
+    /// `None` where this program cannot try, or was not understood.
+    fn run() -> Option<Probe> {
+        let output = Command::new(OWN_PROGRAM).arg(PROBE).stderr(Stdio::null()).output().ok()?;
+        let answer: Value = serde_json::from_slice(&output.stdout).ok()?;
+        answer.get("networks")?;
+        Some(Probe(answer))
+    }
+
+    fn error(&self, pointer: &str) -> Option<(&str, Option<i64>)> {
+        let error = self.0.pointer(pointer).filter(|error| error.is_object())?;
+        Some((error["message"].as_str()?, error["errno"].as_i64()))
+    }
+}
+
+/// What nobody could find out.
+fn unknown(what: &'static str) -> Finding {
+    let advice = "this program cannot try it; `vestibule serve` says how it went";
+    Finding { what, verdict: Verdict::Less, found: "not known".into(), advice: Some(advice.into()) }
+}
+
 /// Which of the two network modes `serve` will take.
-fn network_mode() -> Finding {
+fn networks(probe: &Probe) -> Finding {
     let what = "networks";
     let is_root = rustix::process::geteuid().is_root();
-    let found = |mode: &str, why: &str| format!("{mode} mode ({why})");
-    if is_root && vestibule_vpc::namespace::available() {
-        let found = found("namespace", "root may make network namespaces");
-        return Finding { what, verdict: Verdict::Good, found, advice: None };
-    }
-    let count =
-        read("/proc/sys/user/max_user_namespaces").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    let forbidden = [
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
-        (
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
-    ];
-    let lock = forbidden.iter().find(|(file, value, _)| read(file).as_deref() == Some(*value));
-    let less = |why: &str, advice: String| Finding {
-        what,
-        verdict: Verdict::Less,
-        found: found("loopback", why),
-        advice: Some(format!("{advice}; loopback mode needs nothing and does all but real addresses")),
-    };
-    match (is_root, lock, count) {
-        (true, _, _) => less(
-            "root may not make network namespaces here",
-            "run outside of this container, or with CAP_NET_ADMIN and CAP_SYS_ADMIN".into(),
-        ),
-        (false, Some((file, _, fix)), _) => {
-            less(&format!("{file} forbids user namespaces"), format!("as root: {fix}"))
+    match probe.error("/networks") {
+        None => {
+            let how = if is_root { "as root" } else { "in a user namespace of your own" };
+            let found = format!("namespace mode, {how}");
+            Finding { what, verdict: Verdict::Good, found, advice: None }
         }
-        (false, None, 0) => {
-            less("user namespaces are switched off", "as root: sysctl user.max_user_namespaces=10000".into())
-        }
-        (false, None, _) => Finding {
+        Some((error, errno)) => Finding {
             what,
-            verdict: Verdict::Good,
-            found: found("namespace", "user namespaces are allowed"),
-            advice: None,
+            verdict: Verdict::Less,
+            found: format!("loopback mode: no network namespaces here ({error})"),
+            advice: Some(format!(
+                "{}; loopback mode needs nothing and does all but real addresses",
+                way_to_namespaces(is_root, errno)
+            )),
         },
     }
 }
 
-/// Whether firewall rules of networks are enforced.
-fn firewall() -> Finding {
-    let what = "firewall rules";
-    let good = |found: &str| Finding { what, verdict: Verdict::Good, found: found.into(), advice: None };
-    let less = |found: String, advice: &str| Finding {
-        what,
-        verdict: Verdict::Less,
-        found,
-        advice: Some(advice.into()),
+/// Switches of the kernel that forbid namespaces: the file, the value that forbids them, who is concerned, and the remedy.
+const SWITCHES: [(&str, &str, bool, &str); 4] = [
+    ("/proc/sys/user/max_net_namespaces", "0", true, "sysctl user.max_net_namespaces=10000"),
+    ("/proc/sys/user/max_user_namespaces", "0", false, "sysctl user.max_user_namespaces=10000"),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", false, "sysctl kernel.unprivileged_userns_clone=1"),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        false,
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+];
+
+/// `ENOSPC`: more namespaces than the kernel allows.
+const TOO_MANY: i64 = 28;
+
+fn way_to_namespaces(is_root: bool, errno: Option<i64>) -> String {
+    let forbids = |(file, value, concerns_root, _): &&(&str, &str, bool, &str)| {
+        (!is_root || *concerns_root) && read(file).as_deref() == Some(*value)
     };
-    // Only who may make a network can look whether it would have a packet filter.
-    if !rustix::process::geteuid().is_root() {
-        return good(
-            "enforced in namespace mode, where the kernel has nf_tables; `serve` warns where it has not",
-        );
+    if let Some((_, _, _, remedy)) = SWITCHES.iter().find(forbids) {
+        return format!("as root: {remedy}");
     }
-    match vestibule_vpc::Namespaces::new().map(|driver| driver.firewall_gap()) {
-        Ok(None) => good("enforced in namespace mode"),
-        Ok(Some(gap)) => {
-            less(gap, "use a kernel with nf_tables (CONFIG_NF_TABLES, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4)")
-        }
-        Err(_) => less("not enforced in loopback mode".into(), "see networks"),
+    if errno == Some(TOO_MANY) {
+        return "there are as many namespaces as the kernel allows: raise user.max_user_namespaces and user.max_net_namespaces".into();
+    }
+    match is_root {
+        true => "this root may not make network namespaces: give it CAP_NET_ADMIN and CAP_SYS_ADMIN (docker run --privileged)".into(),
+        false => "something forbids user namespaces, most likely the container around this: run outside of it, as root, or with docker run --security-opt seccomp=unconfined".into(),
     }
 }
 
-fn low_ports() -> Finding {
+/// Whether firewall rules of networks are enforced.
+fn firewall(probe: &Probe) -> Finding {
+    let what = "firewall rules";
+    let less = |found: &str, advice: &str| Finding {
+        what,
+        verdict: Verdict::Less,
+        found: found.into(),
+        advice: Some(advice.into()),
+    };
+    match (probe.error("/networks"), probe.0["firewall"].as_str()) {
+        (Some(_), _) => less("not enforced in loopback mode", "see networks"),
+        (None, Some(gap)) => {
+            less(gap, "use a kernel with nf_tables (CONFIG_NF_TABLES, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4)")
+        }
+        (None, None) => Finding { what, verdict: Verdict::Good, found: "enforced".into(), advice: None },
+    }
+}
+
+/// Whether images run, and what holds them back.
+fn containers(probe: &Probe) -> Finding {
+    let what = "containers";
+    if let Some((error, _)) = probe.error("/containers/error") {
+        return Finding {
+            what,
+            verdict: Verdict::Less,
+            found: format!("not allowed: {error}"),
+            advice: Some("the built-in image gcr.io/cloudrun/hello and plain programs (`serve --driver process`) run all the same; for images see networks: containers need the same namespaces".into()),
+        };
+    }
+    let missing = probe.0.pointer("/containers/missing_limits").and_then(Value::as_array);
+    let missing: Vec<&str> = missing.into_iter().flatten().filter_map(Value::as_str).collect();
+    if missing.is_empty() {
+        let found = "run by Vestibule itself, with limits of CPU, memory and processes".into();
+        return Finding { what, verdict: Verdict::Good, found, advice: None };
+    }
+    let remedy = match rustix::process::geteuid().is_root() {
+        true => "mount the controllers (cgroup v2 at /sys/fs/cgroup, or v1) so that root may write to them",
+        false => {
+            "start it where your user has control groups: systemd-run --user --scope -p Delegate=yes vestibule serve"
+        }
+    };
+    Finding {
+        what,
+        verdict: Verdict::Less,
+        found: format!("run by Vestibule itself, without limits of: {}", missing.join(", ")),
+        advice: Some(remedy.into()),
+    }
+}
+
+/// Who is asked for names that no private zone holds.
+fn resolver() -> Finding {
+    let what = "name servers";
+    let text = read("/etc/resolv.conf").unwrap_or_default();
+    let server = |line: &str| line.strip_prefix("nameserver").map(|rest| rest.trim().to_owned());
+    let servers: Vec<String> = text.lines().filter_map(server).filter(|s| !s.is_empty()).collect();
+    match servers.as_slice() {
+        [] => Finding {
+            what,
+            verdict: Verdict::Less,
+            found: "none in /etc/resolv.conf".into(),
+            advice: Some("names outside of private zones get SERVFAIL inside the networks; name a server: serve --dns-upstream ADDR:53".into()),
+        },
+        some => Finding { what, verdict: Verdict::Good, found: some.join(", "), advice: None },
+    }
+}
+
+fn low_ports(probe: Option<&Probe>) -> Finding {
     let what = "ports below 1024";
+    if probe.is_some_and(|probe| probe.error("/networks").is_none()) {
+        let found = "not needed: virtual IPs are inside the networks".into();
+        return Finding { what, verdict: Verdict::Good, found, advice: None };
+    }
     let first = read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         .and_then(|text| text.parse::<u16>().ok())
         .unwrap_or(1024);
@@ -197,53 +281,6 @@ fn api_port() -> Finding {
             advice: Some("a `serve` is running already, or use --api-listen and VESTIBULE_API".into()),
         },
     }
-}
-
-fn cgroups() -> Finding {
-    let what = "cgroups";
-    match read("/sys/fs/cgroup/cgroup.controllers") {
-        Some(controllers) => {
-            let has = |name: &str| controllers.split_whitespace().any(|c| c == name);
-            match has("memory") && has("cpu") {
-                true => Finding { what, verdict: Verdict::Good, found: "version 2 with cpu and memory".into(), advice: None },
-                false => Finding {
-                    what,
-                    verdict: Verdict::Less,
-                    found: format!("version 2 with [{controllers}]"),
-                    advice: Some("memory and CPU limits of containers are not enforced".into()),
-                },
-            }
-        }
-        None => Finding {
-            what,
-            verdict: Verdict::Less,
-            found: "version 1, or none".into(),
-            advice: Some("memory and CPU limits of containers are not enforced; boot with systemd.unified_cgroup_hierarchy=1".into()),
-        },
-    }
-}
-
-fn containers(environment: &Environment) -> Finding {
-    let what = "containers";
-    let sockets = ["/var/run/docker.sock", "/run/podman/podman.sock"];
-    let socket = sockets.iter().find(|socket| Path::new(socket).exists());
-    let program = ["crun", "runc"].into_iter().find(|name| in_path(environment, name));
-    match (socket, program) {
-        (Some(socket), _) => Finding { what, verdict: Verdict::Good, found: (*socket).to_owned(), advice: None },
-        (None, Some(program)) => Finding { what, verdict: Verdict::Good, found: program.to_owned(), advice: None },
-        (None, None) => Finding {
-            what,
-            verdict: Verdict::Less,
-            found: "no Docker, Podman, crun or runc".into(),
-            advice: Some("the built-in image gcr.io/cloudrun/hello and plain programs (`serve --driver process`) need none".into()),
-        },
-    }
-}
-
-fn in_path(environment: &Environment, name: &str) -> bool {
-    environment
-        .get("PATH")
-        .is_some_and(|path| std::env::split_paths(path).any(|folder| folder.join(name).is_file()))
 }
 
 fn files() -> Finding {
@@ -300,12 +337,27 @@ mod tests {
     #[test]
     fn every_check_says_something() {
         let environment = Environment::default();
+        let good = Probe(json!({"networks": null, "firewall": null, "containers": {"missing_limits": []}}));
+        let refused = json!({"message": "No", "errno": 28});
+        let bad = Probe(json!({"networks": refused, "firewall": null, "containers": {"error": refused}}));
+        let less =
+            Probe(json!({"networks": null, "firewall": "None.", "containers": {"missing_limits": ["cpu"]}}));
+        for look in [networks, firewall, containers] {
+            assert!(look(&good).verdict == Verdict::Good, "{}", look(&good).found);
+            assert!(look(&bad).verdict == Verdict::Less, "{}", look(&bad).found);
+        }
         for finding in [
-            network_mode(),
-            low_ports(),
+            networks(&bad),
+            firewall(&bad),
+            firewall(&less),
+            containers(&bad),
+            containers(&less),
+            unknown("networks"),
+            resolver(),
+            low_ports(None),
+            low_ports(Some(&good)),
+            low_ports(Some(&bad)),
             api_port(),
-            cgroups(),
-            containers(&environment),
             files(),
             disk(&environment),
         ] {

@@ -11,7 +11,8 @@ use crate::settings::{DEFAULT_API, DEFAULT_PROJECT, Environment};
 /// A request that nobody sends.
 #[derive(Args)]
 pub struct Options {
-    /// The URL, such as http://10.0.0.100/api/x or http://api.internal.example.com/
+    /// The URL, such as http://10.0.0.100/api/x or http://api.internal.example.com/; or another client of the network,
+    /// such as tcp://10.0.0.3:5432, udp://10.0.0.3:53 or icmp://10.0.0.3
     url: String,
     /// The VPC network that the caller is in [default: the first in which the address serves]
     #[arg(long)]
@@ -19,6 +20,15 @@ pub struct Options {
     /// Connect to this address, whatever the URL's host is
     #[arg(long, value_name = "IP")]
     address: Option<String>,
+    /// The client that asks, by its address [default: one without tags in the subnet of the destination]
+    #[arg(long, value_name = "IP")]
+    from: Option<String>,
+    /// Network tags of the client, for firewall rules [default: those it has]
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tags: Vec<String>,
+    /// The client's service account, for firewall rules [default: the one it has]
+    #[arg(long, value_name = "EMAIL")]
+    service_account: Option<String>,
     /// The method
     #[arg(long, default_value = "GET")]
     method: String,
@@ -36,6 +46,8 @@ pub struct Options {
 /// Members of the answer in the order of a request's way, with the words for them.
 const STATIONS: &[(&str, &str)] = &[
     ("network", "network"),
+    ("client", "client"),
+    ("firewall", "firewall"),
     ("address", "address"),
     ("forwardingRule", "forwarding rule"),
     ("targetProxy", "target proxy"),
@@ -95,8 +107,15 @@ impl Options {
             };
             question.insert("network".into(), json!(full));
         }
-        if let Some(address) = &self.address {
-            question.insert("address".into(), json!(address));
+        let texts =
+            [("address", &self.address), ("from", &self.from), ("serviceAccount", &self.service_account)];
+        for (name, value) in texts {
+            if let Some(value) = value {
+                question.insert(name.into(), json!(value));
+            }
+        }
+        if !self.tags.is_empty() {
+            question.insert("tags".into(), json!(self.tags));
         }
         Ok(Value::Object(question))
     }
@@ -133,10 +152,13 @@ pub fn text(answer: &Value, printer: &Printer) -> String {
     out + &format!("  {:width$}  {ending}\n", "=>")
 }
 
-/// A station: a name, or shares as `name (50%)`.
+/// A station: a name, shares as `name (50%)`, or what firewall rules say.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Array(rulings) if rulings.iter().any(|ruling| ruling.get("direction").is_some()) => {
+            rulings.iter().map(ruling).collect::<Vec<_>>().join(", ")
+        }
         Value::Array(shares) => {
             let share = |share: &Value| {
                 let name = share.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -152,9 +174,38 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// `egress denied by no-db (priority 10)`.
+fn ruling(ruling: &Value) -> String {
+    let text = |name: &str| ruling.get(name).and_then(Value::as_str);
+    let verb = if text("action") == Some("DENY") { "denied" } else { "allowed" };
+    let rule = match (text("rule"), ruling.get("priority").and_then(Value::as_u64)) {
+        (Some(rule), Some(priority)) => format!("{rule} (priority {priority})"),
+        (Some(rule), None) => rule.to_owned(),
+        (None, _) => "the implied rule".to_owned(),
+    };
+    format!("{} {verb} by {rule}", text("direction").unwrap_or_default().to_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn firewall_rules_are_told_by_name() {
+        let answer = json!({
+            "url": "tcp://10.0.0.3:80", "outcome": "refused", "refusedBy": "firewall", "reason": "No.", "client": "10.0.0.2",
+            "firewall": [
+                {"direction": "EGRESS", "action": "ALLOW"},
+                {"direction": "INGRESS", "action": "DENY", "rule": "shut", "priority": 10},
+            ],
+        });
+        let text = text(&answer, &Printer::captured());
+        assert!(
+            text.contains("  firewall         egress allowed by the implied rule, ingress denied by shut (priority 10)\n"),
+            "{text}"
+        );
+        assert!(text.contains("refused by the check `firewall`: No."), "{text}");
+    }
 
     #[test]
     fn stations_in_order() {

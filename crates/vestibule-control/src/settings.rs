@@ -17,4 +17,6 @@ pub struct Settings {
     pub conformance: Conformance,
     /// Why firewall rules are kept without being enforced, as a sentence. Default: they are enforced.
     pub firewall_gap: Option<String>,
+    /// Whether every project begins with an auto mode network `default`, as on Google's. Default: it begins with nothing.
+    pub default_networks: bool,
 }

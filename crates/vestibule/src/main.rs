@@ -1,5 +1,6 @@
 //! The `vestibule` binary: which part of it is wanted, and the wiring of `serve`.
 
+mod probe;
 mod serve;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         "serve" => serve::main(args),
         serve::HELLO => hello(),
         serve::EXEC => exec(args),
+        probe::PROBE => probe::main(serve::CONTAINER),
         serve::CONTAINER => vestibule_run::driver::container::helper::run_helper(),
         _ => vestibule_cli::main(args),
     }

@@ -8,17 +8,23 @@
 
 mod world;
 
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use world::{Answer, REGION, World};
 
 /// A world with real networks, or `None` and a line that says why not.
 fn world() -> Option<World> {
-    if let Err(error) = vestibule_vpc::Namespaces::new() {
-        println!("not run: this user may make no network namespace here: {error}");
+    let world = World::start_in("auto");
+    if world.ready("network-mode") != "namespace" {
+        println!("not run: this user may make no network namespace here");
         return None;
     }
-    Some(World::start_in("namespace"))
+    Some(world)
 }
 
 fn run_in(world: &World, network: &str, subnet: &str, words: &[&str]) -> Answer {
@@ -75,4 +81,117 @@ fn an_address_comes_back_when_its_client_is_gone() {
     assert_eq!(own(&world), "10.0.0.2");
     let again = world::until(|| own(&world), |address| address == "10.0.0.2");
     assert_eq!(again, "10.0.0.2");
+}
+
+/// Everything that passes on the links of the machine itself.
+struct Capture(Socket);
+
+impl Capture {
+    /// `ETH_P_ALL`, as the kernel wants it.
+    const EVERYTHING: u16 = 3u16.to_be();
+    /// Room for what comes until it is looked at, bytes.
+    const ROOM: usize = 8 << 20;
+
+    fn start() -> std::io::Result<Capture> {
+        let everything = Protocol::from(i32::from(Capture::EVERYTHING));
+        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(everything))?;
+        socket.set_recv_buffer_size(Capture::ROOM)?;
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        Ok(Capture(socket))
+    }
+
+    /// Sender and receiver of every IPv4 packet since the start.
+    fn packets(mut self) -> Vec<[Ipv4Addr; 2]> {
+        let mut found = Vec::new();
+        let mut frame = [0; 2048];
+        while let Ok(length) = self.0.read(&mut frame) {
+            // Behind an Ethernet header, which the loopback link has too.
+            if length >= 34 && frame[12..14] == [8, 0] {
+                let address =
+                    |at: usize| Ipv4Addr::from([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+                found.push([address(26), address(30)]);
+            }
+        }
+        found
+    }
+}
+
+/// The addresses of the networks in the test below.
+fn is_inside(address: Ipv4Addr) -> bool {
+    let octets = address.octets();
+    octets[..3] == [10, 0, 0] || octets[..2] == [10, 129] || address == Ipv4Addr::new(169, 254, 169, 254)
+}
+
+#[test]
+fn the_machine_sees_nothing_of_a_network_and_has_no_way_in() {
+    let routes = || std::fs::read_to_string("/proc/net/fib_trie").unwrap();
+    if routes().contains("10.0.0.") || routes().contains("10.129.") {
+        println!("not run: this machine has addresses in 10.0.0.0/24 or 10.129.0.0/16 itself");
+        return;
+    }
+    let Some(world) = world() else { return };
+    world.published_setup();
+    let (before, capture) = (routes(), Capture::start());
+    assert_eq!(world.get("http://10.0.0.100/", &[]).0, 403);
+    assert_eq!(world.get("http://api.internal.example.com/", &[]).0, 403);
+    let words = ["curl", "-sS", "--max-time", "2", "http://10.0.0.77/"];
+    assert_ne!(run_in(&world, "my-vpc", "my-subnet", &words).code, 0, "nobody is there");
+    for line in routes().lines() {
+        assert!(!line.contains("10.0.0.") && !line.contains("10.129."), "a way in: {line}");
+    }
+    assert_eq!(routes(), before, "the machine's routes and addresses are as they were");
+    let own = UdpSocket::bind("127.0.0.1:0").unwrap();
+    own.send_to(b"seen", own.local_addr().unwrap()).unwrap();
+    match capture {
+        Ok(capture) => {
+            let packets = capture.packets();
+            assert!(
+                packets.iter().any(|packet| packet[1] == Ipv4Addr::LOCALHOST),
+                "the capture sees packets"
+            );
+            let inside: Vec<_> =
+                packets.iter().filter(|packet| packet.iter().any(|a| is_inside(*a))).collect();
+            assert!(inside.is_empty(), "packets of the network: {inside:?}");
+        }
+        Err(error) => println!("no capture of packets: this user may not: {error}"),
+    }
+}
+
+#[test]
+fn without_namespaces_auto_falls_back_and_says_so() {
+    let dir = tempfile::TempDir::new().unwrap();
+    // Inside a user namespace root may forbid itself network namespaces.
+    let script = format!(
+        "echo 0 >/proc/sys/user/max_net_namespaces || exit 9; {binary} doctor || exit 8; echo; exec {binary} serve \
+         --api-listen 127.0.0.1:0 --dns-upstream none --state-dir {state}",
+        binary = world::BINARY,
+        state = dir.path().join("state").display(),
+    );
+    let mut child = Command::new("unshare")
+        .args(["-Ur", "sh", "-c", &script])
+        .env("HOME", dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let (mut doctor, mut line) = (String::new(), String::new());
+    while output.read_line(&mut line).unwrap() > 0 && !line.starts_with("ready ") {
+        doctor += &std::mem::take(&mut line);
+    }
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    child.wait().unwrap();
+    if line.is_empty() {
+        println!("not run: this user may make no user namespace here: {told}");
+        return;
+    }
+    assert!(line.contains(" network-mode=loopback "), "{line}");
+    assert!(told.contains("no network namespaces here"), "{told}");
+    let advice = "as root: sysctl user.max_net_namespaces=10000";
+    assert!(
+        doctor.contains("loopback mode: no network namespaces here") && doctor.contains(advice),
+        "{doctor}"
+    );
 }

@@ -45,8 +45,8 @@ fn nothing_is_left() {
         world.ok(&with_region(step));
     }
     for (collection, empty) in [
-        ("compute networks list", "[]\n"),
-        ("compute networks subnets list", "[]\n"),
+        ("compute networks list --filter=name!=default", "[]\n"),
+        ("compute networks subnets list --filter=name!=default", "[]\n"),
         ("compute network-endpoint-groups list", "[]\n"),
         ("compute backend-services list", "[]\n"),
         ("compute url-maps list", "[]\n"),

@@ -37,6 +37,7 @@
 
 pub mod addresses;
 pub mod backend_services;
+pub mod default_network;
 mod engine;
 mod facts;
 mod firewalls;

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vestibule_model::ResourceName;
 
 use super::addresses::{Claim, allocate};
-use super::subnetworks;
-use crate::{Control, Error, document};
+use super::{default_network, subnetworks};
+use crate::{ANSWER_WITHIN, Control, Error, document};
 
 /// All leases of this process.
 #[derive(Debug, Default)]
@@ -54,8 +54,8 @@ impl Vms {
 impl Control {
     /// Gives a client an address of a private subnetwork: the wanted one, or the lowest free one.
     pub fn lease_vm(&self, subnetwork: &ResourceName, wanted: Option<Ipv4Addr>) -> Result<VmAddress, Error> {
-        // Inside a change, though it stages nothing: no reservation may come between looking and holding.
-        let (lease, _) = self.change(|change| {
+        // Inside a change, though it seldom stages anything: no reservation may come between looking and holding.
+        let (lease, revision) = self.change(|change| {
             let stored = change.expect(subnetwork)?;
             let doc = document::object(&stored);
             if !subnetworks::is_private(doc) {
@@ -64,9 +64,12 @@ impl Control {
             }
             let network = subnetworks::network_of(doc)?;
             let address = allocate(change, subnetwork, "address", wanted, Claim::Client)?;
+            default_network::wake(change, &network);
             self.vms().hold(subnetwork, address);
             Ok(VmAddress { network, subnetwork: subnetwork.clone(), address })
         })?;
+        // The network may have been woken.
+        self.planes().wait(revision, ANSWER_WITHIN);
         Ok(lease)
     }
 }

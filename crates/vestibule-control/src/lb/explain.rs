@@ -19,10 +19,14 @@ use vestibule_vpc::NetworkId;
 
 use super::compile::{self, Compiler};
 use crate::compute::linked;
+use crate::vpc::Member;
 use crate::{Control, document};
 
+mod firewall;
 mod url;
 
+use firewall::Plain;
+pub use firewall::Ruling;
 use url::Url;
 
 /// Suffix of the default URLs of services.
@@ -31,7 +35,8 @@ const RUN_APP: &str = ".run.app";
 /// A request that nobody sends.
 #[derive(Debug, Clone, Default)]
 pub struct Question {
-    /// `http://host[:port]/path?query`; the scheme may be left out.
+    /// `http://host[:port]/path?query`; the scheme may be left out. Or another client without HTTP: `tcp://ip:port`,
+    /// `udp://ip:port`, `icmp://ip`.
     pub url: String,
     /// `GET` when empty.
     pub method: String,
@@ -41,10 +46,19 @@ pub struct Question {
     pub network: Option<String>,
     /// Connect there, whatever the URL's host is.
     pub address: Option<Ipv4Addr>,
+    /// Address of the client that asks. `None`: one in the subnetwork of the destination.
+    pub from: Option<Ipv4Addr>,
+    /// Its network tags; those of the client that has the address, if none are given.
+    pub tags: Vec<String>,
+    /// Its service account's email address.
+    pub service_account: Option<String>,
 }
 
 /// Tells the addresses of a name, as the resolver of a network answers.
 pub type Resolve<'l> = &'l dyn Fn(&NetworkId, &str) -> Vec<Ipv4Addr>;
+
+/// Tells the clients that are in a network.
+pub type Members<'l> = &'l dyn Fn(&NetworkId) -> Vec<Member>;
 
 /// Parts of the running system that know what no document says.
 #[derive(Clone, Copy, Default)]
@@ -53,6 +67,8 @@ pub struct Live<'l> {
     pub front: Option<&'l Front>,
     /// Finds names inside networks.
     pub resolve: Option<Resolve<'l>>,
+    /// Finds clients inside networks.
+    pub members: Option<Members<'l>>,
 }
 
 /// How it ends.
@@ -61,6 +77,8 @@ pub struct Live<'l> {
 pub enum Outcome {
     /// An instance of the service gets the request.
     Served,
+    /// It reaches another client.
+    Delivered,
     /// The client is sent elsewhere.
     Redirected,
     /// The load balancer answers by itself, as the configuration asks it to.
@@ -78,7 +96,7 @@ pub struct Explanation {
     /// Status of the answer, where it is not the service's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The check that refused the request: `url`, `dns`, `forwardingRule`, `protocol`, `path`, `fault`, `backend`,
+    /// The check that refused the request: `url`, `dns`, `address`, `forwardingRule`, `globalAccess`, `firewall`, `protocol`, `path`, `fault`, `backend`,
     /// `urlMask`, `service`, `tag`, `ingress`, `identity`, `revision` or `instances`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused_by: Option<&'static str>,
@@ -87,6 +105,12 @@ pub struct Explanation {
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Address of who asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// What firewall rules say, the sender's side first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub firewall: Vec<Ruling>,
     /// `10.0.0.100:80`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -145,6 +169,8 @@ struct Traveller<'q> {
     question: &'q Question,
     live: Live<'q>,
     url: Url<'q>,
+    /// Why firewall rules are not enforced here.
+    gap: Option<String>,
     story: Explanation,
 }
 
@@ -155,16 +181,23 @@ impl Control {
     /// Tells what would become of a request now.
     pub fn explain(&self, question: &Question, live: Live<'_>) -> Explanation {
         let story = Explanation { url: question.url.clone(), ..Explanation::default() };
-        let Some(url) = Url::parse(&question.url) else {
+        let plain = Plain::parse(&question.url);
+        // What has no URL has no need of one.
+        let Some(url) = Url::parse(if plain.is_some() { "plain" } else { &question.url }) else {
             return Explanation {
                 refused_by: Some("url"),
                 reason: Some("This is no http or https URL.".to_owned()),
                 ..story
             };
         };
-        let mut traveller = Traveller { question, live, url, story };
+        let mut traveller =
+            Traveller { question, live, url, gap: self.settings().firewall_gap.clone(), story };
+        let view = self.view();
         // The story says how it ended.
-        let _ = traveller.travel(&self.view());
+        let _ = match plain {
+            Some(to) => traveller.plain(&view, to),
+            None => traveller.travel(&view),
+        };
         traveller.story
     }
 }
@@ -175,9 +208,10 @@ impl Traveller<'_> {
         if self.question.address.is_none() && host.ends_with(RUN_APP) {
             return self.default_url();
         }
-        let (rule, listener) = self.listener(view)?;
+        let Some((rule, listener)) = self.listener(view)? else { return Ok(()) };
         self.story.network = Some(listener.network.short().to_owned());
         self.story.address = Some(format!("{}:{}", listener.ip, listener.port));
+        self.pass_to(view, &listener)?;
         self.story.forwarding_rule = Some(rule.name);
         self.story.target_proxy = Some(listener.target_proxy.to_string());
         self.story.url_map = Some(listener.url_map_name.to_string());
@@ -206,8 +240,8 @@ impl Traveller<'_> {
         Err(End)
     }
 
-    /// Finds the forwarding rule of the URL's address and port.
-    fn listener(&mut self, view: &View) -> Result<(ResourceName, Arc<Listener>), End> {
+    /// Finds the forwarding rule of the URL's address and port. `None`: the request went to another client.
+    fn listener(&mut self, view: &View) -> Result<Option<(ResourceName, Arc<Listener>)>, End> {
         let literal = self.question.address.or_else(|| self.url.host.parse().ok());
         let rules = rules_in(view, self.question.network.as_deref());
         let port = self.url.port;
@@ -215,9 +249,17 @@ impl Traveller<'_> {
             Some(address) => rules.iter().find(|rule| (rule.address, rule.port) == (address, port)),
             None => rules.iter().find(|rule| rule.port == port && self.has_address(rule)),
         };
-        let Some(found) = found else { return self.no_listener(literal, &rules) };
+        let Some(found) = found else {
+            let client = match self.literal() {
+                Some(to) if !rules.iter().any(|rule| rule.address == to.address) => {
+                    self.to_client(view, to)?
+                }
+                _ => false,
+            };
+            return if client { Ok(None) } else { self.no_listener(literal, &rules) };
+        };
         match Compiler::listener_of(view, &found.name) {
-            Ok(listener) => Ok((found.name.clone(), listener)),
+            Ok(listener) => Ok(Some((found.name.clone(), listener))),
             Err(error) => self.refuse("forwardingRule", None, error.to_string()),
         }
     }

@@ -10,6 +10,7 @@ use vestibule_vpc::NetworkId;
 
 use super::{Compiler, Fronts, Live, LoadBalancer, Outcome, Question, start};
 use crate::compute::testing::World;
+use crate::document;
 
 const REGION: &str = "regions/us-central1";
 
@@ -309,7 +310,8 @@ fn explain(world: &World, question: Question) -> Value {
         ("my-vpc", "api.internal.example.com") => vec![Ipv4Addr::new(10, 0, 0, 100)],
         _ => vec![],
     };
-    let explanation = world.control.explain(&question, Live { front: None, resolve: Some(&resolve) });
+    let explanation =
+        world.control.explain(&question, Live { front: None, resolve: Some(&resolve), members: None });
     serde_json::to_value(explanation).unwrap()
 }
 
@@ -328,6 +330,8 @@ fn an_explanation_follows_the_whole_way() {
             "url": "http://api.internal.example.com/api/../web/shop/cart?x=1",
             "outcome": "served",
             "network": "my-vpc",
+            "client": "10.0.0.2",
+            "firewall": [{"direction": "EGRESS", "action": "ALLOW"}],
             "address": "10.0.0.100:80",
             "forwardingRule": "my-internal-lb-rule",
             "targetProxy": "my-internal-proxy",
@@ -432,4 +436,58 @@ fn an_explanation_knows_more_than_refusals() {
     assert!(
         got.get("forwardingRule").is_none() && got["notes"].as_array().is_some_and(|notes| notes.len() == 2)
     );
+}
+
+/// What is said of a way, with two clients in the network: a web server and a database.
+fn explain_among(world: &World, question: Question) -> Value {
+    let member = |host: u8, tag: &str| crate::vpc::Member {
+        address: std::net::Ipv4Addr::new(10, 0, 0, host),
+        service_account: String::new(),
+        tags: vec![tag.to_owned()],
+    };
+    let members = |_: &NetworkId| vec![member(2, "web"), member(3, "db")];
+    let live = Live { front: None, resolve: None, members: Some(&members) };
+    serde_json::to_value(world.control.explain(&question, live)).unwrap()
+}
+
+#[test]
+fn firewall_rules_on_the_way() {
+    let world = published();
+    let rule = |name: &str, body: Value| {
+        let mut doc = json!({"name": name, "network": "global/networks/my-vpc"});
+        document::merge(doc.as_object_mut().unwrap(), document::object(&body).clone());
+        world.insert("global/firewalls", doc);
+    };
+    let from = |url: &str, from: &str| Question { from: from.parse().ok(), ..about(url) };
+    let implied = json!({"direction": "EGRESS", "action": "ALLOW"});
+
+    let open = explain_among(&world, about("http://10.0.0.100/api/x"));
+    assert_eq!((&open["firewall"], &open["outcome"]), (&json!([implied]), &json!("served")));
+    let shut = explain_among(&world, from("tcp://10.0.0.3:5432", "10.0.0.2"));
+    assert_eq!(shut["refusedBy"], "firewall");
+    assert_eq!(shut["firewall"], json!([implied, {"direction": "INGRESS", "action": "DENY"}]));
+
+    let tcp = |port: &str| json!([{"IPProtocol": "tcp", "ports": [port]}]);
+    rule("web-to-db", json!({"sourceTags": ["web"], "targetTags": ["db"], "allowed": tcp("5432")}));
+    let let_in = explain_among(&world, from("tcp://10.0.0.3:5432", "10.0.0.2"));
+    assert_eq!(
+        (&let_in["outcome"], &let_in["firewall"][1]["rule"]),
+        (&json!("delivered"), &json!("web-to-db"))
+    );
+    assert_eq!(let_in["firewall"][1]["priority"], 1000);
+    let stranger = explain_among(&world, about("tcp://10.0.0.3:5432"));
+    assert_eq!((&stranger["refusedBy"], &stranger["client"]), (&json!("firewall"), &json!("10.0.0.4")));
+    let tagged = Question { tags: vec!["web".to_owned()], ..about("tcp://10.0.0.3:5432") };
+    assert_eq!(explain_among(&world, tagged)["outcome"], "delivered");
+    assert_eq!(explain_among(&world, from("http://10.0.0.3:5432/", "10.0.0.2"))["outcome"], "delivered");
+    assert_eq!(explain_among(&world, from("udp://10.0.0.3:5432", "10.0.0.2"))["refusedBy"], "firewall");
+    assert_eq!(explain_among(&world, from("tcp://10.0.0.9:1", "10.0.0.2"))["refusedBy"], "address");
+
+    rule("no-lb", json!({"direction": "EGRESS", "priority": 5, "targetTags": ["web"], "denied": tcp("80")}));
+    let denied = explain_among(&world, from("http://10.0.0.100/", "10.0.0.2"));
+    let by = json!([{"direction": "EGRESS", "action": "DENY", "rule": "no-lb", "priority": 5}]);
+    assert_eq!((&denied["refusedBy"], &denied["firewall"]), (&json!("firewall"), &by));
+    assert_eq!(explain_among(&world, from("http://10.0.0.100/", "10.0.0.3"))["outcome"], "served");
+    let far = explain_among(&world, from("http://10.0.0.100/", "10.1.0.2"));
+    assert_eq!(far["refusedBy"], "globalAccess");
 }

@@ -12,10 +12,13 @@ pub use firewall::{Member, firewall};
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use vestibule_model::ResourceName;
 use vestibule_store::View;
 use vestibule_vpc::{NetworkId, Subnet};
 
-/// Every VPC network with the primary ranges of its subnetworks.
+use crate::compute::default_network;
+
+/// Every VPC network with the primary ranges of its subnetworks, but for those that [sleep](default_network::sleeps).
 pub fn networks(view: &View) -> BTreeMap<NetworkId, Vec<Subnet>> {
     let mut found = BTreeMap::new();
     for document in view.range("compute/projects/") {
@@ -28,6 +31,10 @@ pub fn networks(view: &View) -> BTreeMap<NetworkId, Vec<Subnet>> {
             found.entry(network).or_insert_with(Vec::new).push(subnet);
         }
     }
+    found.retain(|network: &NetworkId, _| {
+        let name = ResourceName::parse(network.as_str());
+        !name.is_ok_and(|name| default_network::sleeps(view, &name))
+    });
     found
 }
 

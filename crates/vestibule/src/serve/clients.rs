@@ -102,13 +102,15 @@ impl Clients {
 
     /// Makes the network's firewall what documents and clients say now.
     pub fn enforce_firewall(&self, network: &NetworkId) -> std::io::Result<()> {
-        self.0.firewalls.enforce(network, || {
-            let leases = self.leases();
-            let mut members: Vec<Member> =
-                leases.values().filter_map(|entry| entry.member(network)).collect();
-            members.sort_unstable_by_key(|member| member.address);
-            members
-        })
+        self.0.firewalls.enforce(network, || self.members(network))
+    }
+
+    /// The network's clients as firewall rules see them, in the order of their addresses.
+    fn members(&self, network: &NetworkId) -> Vec<Member> {
+        let leases = self.leases();
+        let mut members: Vec<Member> = leases.values().filter_map(|entry| entry.member(network)).collect();
+        members.sort_unstable_by_key(|member| member.address);
+        members
     }
 
     /// The network was just made: nothing but the implied rules is enforced in it.
@@ -136,6 +138,7 @@ impl Clients {
 
     fn open(&self, request: VmRequest) -> Result<(Vm, Held), Error> {
         check_identity(&request)?;
+        self.0.control.compute().begin(&request.project)?;
         let subnetwork = self.subnetwork(&request)?;
         let address = self.0.control.lease_vm(&subnetwork, request.address)?;
         let network = NetworkId::new(&request.project, &request.network);
@@ -334,7 +337,8 @@ impl host::Host for Clients {
 
     fn explain(&self, question: &Question) -> Explanation {
         let resolve = |network: &NetworkId, host: &str| self.own_addresses(network, host);
-        let live = Live { front: Some(&self.0.front), resolve: Some(&resolve) };
+        let members = |network: &NetworkId| self.members(network);
+        let live = Live { front: Some(&self.0.front), resolve: Some(&resolve), members: Some(&members) };
         self.0.control.explain(question, live)
     }
 }

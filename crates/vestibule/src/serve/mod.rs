@@ -107,7 +107,7 @@ fn serve(options: &Options) -> Result<(), Failure> {
     let authority = authority::open(&state_dir.join("ca"))?;
     let logs = LogStore::open(&state_dir.join("logs"), LogLimits::default())?;
     let issuer = Issuer::open(&state_dir.join("iam"))?;
-    let control = Control::open(store, settings(options.conformance, &vpc));
+    let control = Control::open(store, settings(options, &vpc));
     let resolver = Resolver::in_vpc(options.dns_upstream.servers(), vpc.clone());
     let gateway_listener = gateway_listener(options, &vpc)?;
     let gateway = gateway_listener.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -174,27 +174,29 @@ fn networks_of(mode: NetworkMode) -> Result<Vpc, Failure> {
         NetworkMode::Auto => match namespaces() {
             Ok(driver) => Ok(Vpc::new(driver)),
             Err(error) => {
-                tracing::info!(%error, "no network namespaces here; using loopback addresses");
+                tracing::warn!(%error, "no network namespaces here: private addresses are served on loopback, see `vestibule doctor`");
                 loopback()
             }
         },
     }
 }
 
-fn namespaces() -> std::io::Result<Namespaces> {
+/// Networks of the kernel's own, in a user namespace where this user is not root.
+pub fn namespaces() -> std::io::Result<Namespaces> {
     if !rustix::process::geteuid().is_root() {
         namespace::enter_user_namespace()?;
     }
     Namespaces::new()
 }
 
-fn settings(conformance: Conformance, vpc: &Vpc) -> Settings {
+fn settings(options: &Options, vpc: &Vpc) -> Settings {
     Settings {
-        conformance: match conformance {
+        conformance: match options.conformance {
             Conformance::Permissive => vestibule_control::Conformance::Permissive,
             Conformance::Google => vestibule_control::Conformance::Google,
         },
         firewall_gap: vpc.firewall_gap(),
+        default_networks: !options.skip_default_network,
     }
 }
 

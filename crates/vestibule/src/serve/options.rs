@@ -29,6 +29,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Conformance::Permissive)]
     pub conformance: Conformance,
 
+    /// Begin projects without an auto mode network `default` (Google's constraint compute.skipDefaultNetworkCreation)
+    #[arg(long)]
+    pub skip_default_network: bool,
+
     /// Where the gateway into the networks listens in loopback mode (SOCKS5 and HTTP proxy)
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub gateway_listen: SocketAddr,
