@@ -61,6 +61,7 @@ fn runtime(dir: PathBuf, logs: &LogStore) -> Result<Runtime, Box<dyn std::error:
         verifier: Issuer::open(&dir.join("iam"))?.verifier(),
         logs: logs.sink(),
         metadata: None,
+        networks: None,
         secrets: None,
         containers: None,
     };

@@ -8,7 +8,7 @@ use vestibule_iam::Verifier;
 use vestibule_logs::LogSink;
 
 use crate::desired::SecretRef;
-use crate::driver::{Driver, Owner};
+use crate::driver::{Driver, InstanceNetwork, Owner};
 
 /// How long an instance without a request is kept. Cloud Run keeps it for up to 15 minutes.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -60,6 +60,8 @@ pub struct Dependencies {
     pub logs: LogSink,
     /// `None`: instances are told of no metadata server.
     pub metadata: Option<Arc<dyn MetadataSource>>,
+    /// `None`: instances that have a network of their own reach nothing but their metadata server.
+    pub networks: Option<Arc<dyn NetworkSource>>,
     /// Runs images. `None`: a revision whose image is not built in fails.
     pub containers: Option<Arc<dyn Driver>>,
     /// `None`: what refers to a secret fails.
@@ -71,6 +73,13 @@ pub trait SecretSource: Send + Sync {
     /// The payload of a version, read in the name of a service account. Must not block. The error is a sentence for the
     /// revision's condition, such as `Secret projects/1/secrets/s/versions/latest was not found`.
     fn read(&self, secret: &SecretRef, service_account: &str) -> Result<Vec<u8>, String>;
+}
+
+/// What instances can reach.
+pub trait NetworkSource: Send + Sync {
+    /// The network of an instance that is about to start; dropping it gives its address back. Must not block for long.
+    /// The error is a sentence for the revision's condition.
+    fn open(&self, instance_id: &str, owner: &Owner) -> Result<Arc<dyn InstanceNetwork>, String>;
 }
 
 /// Where instances find their metadata server.

@@ -83,6 +83,10 @@ pub struct Revision {
     pub service_account: String,
     /// `sessionAffinity`: a client's requests go to the instance that served it last, if that can be.
     pub session_affinity: bool,
+    /// `None`: instances reach the internet, and no VPC network.
+    pub vpc: Option<VpcAccess>,
+    /// `cpuIdle` of the v2 API: between requests an instance gets next to no processor. Default `true`.
+    pub throttled: bool,
     /// An instance of it has become ready once, and the control plane knows: no instance is started to prove it,
     /// and nothing more is reported about it. `false` on a revision that was just created.
     pub proven: bool,
@@ -104,6 +108,8 @@ impl Revision {
             timeout: Duration::from_secs(300),
             service_account: String::new(),
             session_affinity: false,
+            vpc: None,
+            throttled: true,
             proven: true,
         }
     }
@@ -122,6 +128,19 @@ impl Revision {
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
         std::iter::once(&self.container).chain(&self.sidecars)
     }
+}
+
+/// Direct VPC egress: instances have an address in a subnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VpcAccess {
+    /// Project of the network, and the network's name.
+    pub network: (String, String),
+    /// The subnetwork's name, in the region of the service.
+    pub subnetwork: String,
+    /// Network tags, for firewall rules.
+    pub tags: Vec<String>,
+    /// What goes through the network. `false`: private ranges only, the default.
+    pub all_traffic: bool,
 }
 
 /// One container of an instance, or of a task.

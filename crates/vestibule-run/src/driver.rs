@@ -16,13 +16,16 @@ pub mod process;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::desired::{Container, Execution, Revision, Service};
+use tokio::net::TcpStream;
+
+use crate::desired::{Container, Execution, Revision, Service, VpcAccess};
 
 /// A future that a driver returns.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -63,6 +66,9 @@ pub struct Order {
     /// Everything but `PORT`. Later entries win. Values may be secret.
     pub environment: Vec<(String, String)>,
     pub mounts: Vec<Mounted>,
+    /// What the instance can reach. `None`: nothing but its metadata server. The same for all containers of an
+    /// instance. Drivers whose instances are in the machine's own network have no use for it.
+    pub network: Option<Arc<dyn InstanceNetwork>>,
 }
 
 impl Order {
@@ -123,6 +129,14 @@ impl Owner {
         }
     }
 
+    /// The network that it is to be in besides the internet.
+    pub fn vpc(&self) -> Option<&VpcAccess> {
+        match self {
+            Owner::Revision { revision, .. } => revision.vpc.as_ref(),
+            Owner::Task { .. } => None,
+        }
+    }
+
     /// Name of the revision or the execution: what was deployed once and never changes.
     pub fn name(&self) -> &Arc<str> {
         match self {
@@ -168,6 +182,22 @@ impl Owner {
             }
         }
     }
+}
+
+/// What an instance can reach, as seen from inside it.
+///
+/// A driver that gives instances a network of their own brings whatever leaves it here: connections one by one, and
+/// questions for names.
+pub trait InstanceNetwork: Send + Sync {
+    /// Its own address in a VPC network, if it has one there.
+    fn address(&self) -> Option<Ipv4Addr>;
+
+    /// Connects to where a program in the instance wants to go.
+    fn connect(&self, to: SocketAddrV4) -> Pending<'_, io::Result<TcpStream>>;
+
+    /// Answers the instance's questions for names until it is dropped. The sockets are bound to port 53 of the address
+    /// that the instance knows as its name server.
+    fn serve_names(&self, udp: UdpSocket, tcp: TcpListener) -> Pending<'static, ()>;
 }
 
 /// A volume at a place in a container.
@@ -287,6 +317,11 @@ pub struct Failure {
 pub trait Driver: Send + Sync {
     /// For messages: `process`, `container`, …
     fn name(&self) -> &'static str;
+
+    /// Whether instances have a network of their own, which an [`Order::network`] connects to others.
+    fn has_networks(&self) -> bool {
+        false
+    }
 
     /// Makes sure that the image of one of the owner's containers is there. Called before each start, and cheap when
     /// called again. Answers with the image digest, `IMAGE@sha256:…`, or the image as given.

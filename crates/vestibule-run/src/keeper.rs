@@ -20,10 +20,10 @@ use tokio::time::{Instant, sleep_until};
 use vestibule_logs::{LogSink, Severity};
 
 use crate::autoscaler::{self, Limits, Observation, ReadyInstance, earlier};
-use crate::config::{MetadataSource, SecretSource};
+use crate::config::{MetadataSource, NetworkSource, SecretSource};
 use crate::desired::{Revision, RevisionState, Service};
-use crate::driver::Failure;
 use crate::driver::choice::Drivers;
+use crate::driver::{Driver, Failure, InstanceNetwork, Owner};
 use crate::instance::{Instance, Lease};
 use crate::line::{Line, Waiter};
 use crate::output::{Journal, Readers, Subject};
@@ -43,11 +43,16 @@ const PROOF_ATTEMPTS: u32 = 2;
 /// How long to sleep when there is nothing to wait for. Only a limit for the timer.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
+/// Said of an instance that was to be in a VPC network and cannot be.
+const NO_NETWORK: &str = "The VPC network settings of the revision have no effect: the instance is a process in this \
+                          machine's own network.";
+
 /// What keepers share.
 pub(crate) struct Context {
     pub(crate) drivers: Drivers,
     pub(crate) logs: LogSink,
     pub(crate) metadata: Option<Arc<dyn MetadataSource>>,
+    pub(crate) networks: Option<Arc<dyn NetworkSource>>,
     pub(crate) secrets: Option<Arc<dyn SecretSource>>,
     pub(crate) reports: Reports,
     pub(crate) task_reports: TaskReports,
@@ -474,6 +479,27 @@ impl Keeper {
             _ => None,
         });
         self.pool.publish(ready.collect());
+    }
+}
+
+impl Context {
+    /// The network for an instance that is about to start, if its driver has a use for one.
+    pub(crate) fn network(
+        &self,
+        driver: &dyn Driver,
+        owner: &Owner,
+        journal: &Journal,
+    ) -> Result<Option<Arc<dyn InstanceNetwork>>, Failure> {
+        let Some(networks) = self.networks.as_ref().filter(|_| driver.has_networks()) else {
+            if owner.vpc().is_some() {
+                journal.say(Severity::WARNING, NO_NETWORK);
+            }
+            return Ok(None);
+        };
+        let opened = networks.open(&journal.instance_id, owner);
+        let failure =
+            |message| Failure { reason: "ResourcesUnavailable".to_owned(), message, transient: true };
+        opened.map(Some).map_err(failure)
     }
 }
 

@@ -43,7 +43,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 
-pub use config::{Dependencies, MetadataSource, Program, RuntimeConfig, SecretSource};
+pub use config::{Dependencies, MetadataSource, NetworkSource, Program, RuntimeConfig, SecretSource};
 pub use driver::container::route::connect;
 pub use registry::{InstanceState, InstanceStatus};
 pub use runtime::Runtime;

@@ -78,7 +78,7 @@ struct Kept {
 impl Runtime {
     /// Starts the runtime's threads, and ends what an earlier, killed runtime with the same state directory left.
     pub fn start(config: RuntimeConfig, dependencies: Dependencies) -> io::Result<Self> {
-        let Dependencies { verifier, logs, metadata, containers, secrets } = dependencies;
+        let Dependencies { verifier, logs, metadata, networks, containers, secrets } = dependencies;
         let RuntimeConfig { state_dir, hello, exec, allow_programs, idle_timeout, shutdown_grace } = config;
         let drivers = Drivers::new(ProcessDriver::open(&state_dir, hello, exec, allow_programs)?, containers);
         // The runtime and every keeper hold a sender, so the receiver tells when the last has gone. Nothing is sent.
@@ -103,6 +103,7 @@ impl Runtime {
             drivers,
             logs,
             metadata,
+            networks,
             secrets,
             reports: Reports::default(),
             task_reports: TaskReports::default(),

@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde_json::Value;
 use vestibule_iam::policy::Policy;
 use vestibule_run::desired::{
-    Container, Desired, Ingress, Protocol, Revision, Service, ServiceKey, TrafficTarget,
+    Container, Desired, Ingress, Protocol, Revision, Service, ServiceKey, TrafficTarget, VpcAccess,
 };
 use vestibule_store::View;
 
 use super::annotation::{
-    self, CUSTOM_AUDIENCES, DEFAULT_URL_DISABLED, INGRESS, INVOKER_IAM_DISABLED, MANUAL_COUNT, MAX_SCALE,
-    MIN_SCALE, SCALING_MODE, SERVICE_MAX, SERVICE_MIN, SESSION_AFFINITY,
+    self, CPU_THROTTLING, CUSTOM_AUDIENCES, DEFAULT_URL_DISABLED, INGRESS, INVOKER_IAM_DISABLED,
+    MANUAL_COUNT, MAX_SCALE, MIN_SCALE, NETWORK_INTERFACES, SCALING_MODE, SERVICE_MAX, SERVICE_MIN,
+    SESSION_AFFINITY, VPC_EGRESS,
 };
 use super::name::{Kind, Name};
 use super::revision::{self, Bundle, DEFAULT_MAX_SCALE};
@@ -138,6 +139,25 @@ impl Scaling {
     }
 }
 
+/// Direct VPC egress: the first of the interfaces, a list in JSON. Names may be short or whole.
+fn vpc_access(service: &Name, interfaces: Option<&str>, egress: Option<&str>) -> Option<VpcAccess> {
+    let interfaces: Value = serde_json::from_str(interfaces?).ok()?;
+    let interface = interfaces.get(0)?;
+    let text = |field: &str| interface[field].as_str().unwrap_or_default();
+    let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+    let project = [text("network"), text("subnetwork")].into_iter().find_map(|name| {
+        let (_, after) = name.split_once("projects/")?;
+        after.split('/').next().map(str::to_owned)
+    });
+    let tags = interface["tags"].as_array().map(Vec::as_slice).unwrap_or_default();
+    Some(VpcAccess {
+        network: (project.unwrap_or_else(|| service.project.clone()), last(text("network"))),
+        subnetwork: last(text("subnetwork")),
+        tags: tags.iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect(),
+        all_traffic: matches!(egress, Some("all-traffic" | "all")),
+    })
+}
+
 /// A revision. `service`: whose it is.
 fn compile(service: &Name, name: &str, document: &Value, proven: bool) -> Revision {
     let spec = &document["spec"];
@@ -166,6 +186,8 @@ fn compile(service: &Name, name: &str, document: &Value, proven: bool) -> Revisi
         timeout: Duration::from_secs(number(&spec["timeoutSeconds"], 300)),
         service_account: spec["serviceAccountName"].as_str().unwrap_or_default().to_owned(),
         session_affinity: annotation(SESSION_AFFINITY).is_some_and(annotation::is_true),
+        vpc: vpc_access(service, annotation(NETWORK_INTERFACES), annotation(VPC_EGRESS)),
+        throttled: annotation(CPU_THROTTLING).is_none_or(annotation::is_true),
         proven,
     }
 }

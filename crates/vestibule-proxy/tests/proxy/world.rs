@@ -124,6 +124,7 @@ impl World {
                 verifier: issuer.verifier(),
                 logs: logs.sink(),
                 metadata: None,
+                networks: None,
                 containers: instances.map(|instances| Arc::new(instances) as _),
                 secrets: None,
             },

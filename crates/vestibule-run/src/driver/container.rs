@@ -11,7 +11,7 @@
 //! | `init` | the container's first process, until it becomes the image's program |
 //! | `mounts`, `privileges`, `filter` | what it sees, what it may, what it can ask of the kernel |
 //! | `cgroup`, `quantity` | how much of the machine it gets |
-//! | [`route`], `link`, `metadata` | its network: how it is reached, and what it can reach |
+//! | [`route`], `link`, `metadata`, `outlet` | its network: how it is reached, and what it can reach |
 //! | `instance`, `instances`, `pod` | how containers are started and ended, and what those of one instance share |
 //! | `plan`, `wire`, `clone` | what runtime and helper say to each other, and the unsafe calls |
 //!
@@ -21,8 +21,10 @@
 //! moving into control groups while the container sets itself up would still be ours. What is left is what these
 //! modules do.
 //!
-//! **Network.** A container has a loopback link and nothing else. It is reachable through [`route::connect`] only, and
-//! reaches its metadata server and nothing else: there is no way out yet.
+//! **Network.** A container has a loopback link and nothing else. It is reachable through [`route::connect`] only. What
+//! it connects to ends at a listener of this process, which carries it on ([`InstanceNetwork`]): to the internet, to a
+//! VPC network, or nowhere. So a container needs no link, no address and no rule on the machine, and the same way out
+//! works with and without root. TCP and names only: other datagrams are refused where they are sent.
 //!
 //! **Root.** The container's root is user 2,000,000,000 of the machine where the server runs as root
 //! ([`vestibule_images::Ownership`]), and the user of the server otherwise. Then the image has one user, whom it sees
@@ -42,6 +44,7 @@ mod instances;
 mod link;
 mod metadata;
 mod mounts;
+mod outlet;
 mod plan;
 mod pod;
 mod privileges;
@@ -55,6 +58,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OnceCell;
 use vestibule_images::error::Kind;
 use vestibule_images::{Freshness, Image, ImageError, Images, Progress};
@@ -82,6 +86,8 @@ pub struct ContainerDriver {
     groups: ControlGroups,
     records: Records,
     instances: Instances,
+    /// Carries what containers send. A thread of its own: what one of them moves must not keep starts waiting.
+    carrier: Option<Runtime>,
     /// By owner and image reference.
     prepared: Mutex<HashMap<(String, String), Prepared>>,
 }
@@ -102,8 +108,11 @@ impl ContainerDriver {
             );
         }
         let records = Records::open_in(state_dir, FOLDER)?;
+        let mut carrier = Builder::new_multi_thread();
+        let carrier = carrier.worker_threads(1).thread_name("run-egress").enable_all().build()?;
+        let carrier = Some(carrier);
         let (instances, prepared) = (Instances::default(), Mutex::default());
-        Ok(Self { helper, images, groups, records, instances, prepared })
+        Ok(Self { helper, images, groups, records, instances, carrier, prepared })
     }
 
     /// The images of the state directory.
@@ -141,6 +150,10 @@ impl ContainerDriver {
 impl Drop for ContainerDriver {
     fn drop(&mut self) {
         self.groups.leave();
+        if let Some(carrier) = self.carrier.take() {
+            // May be dropped by a task, which must not wait.
+            carrier.shutdown_background();
+        }
     }
 }
 
@@ -173,6 +186,10 @@ impl Driver for ContainerDriver {
         "container"
     }
 
+    fn has_networks(&self) -> bool {
+        true
+    }
+
     fn prepare<'a>(
         &'a self,
         owner: &'a Owner,
@@ -189,6 +206,7 @@ impl Driver for ContainerDriver {
                 groups: &self.groups,
                 records: &self.records,
                 instances: &self.instances,
+                carrier: self.carrier.as_ref().map(Runtime::handle),
             };
             maker.start(order, image).await.map_err(|error| creation(order, &error))
         })

@@ -125,6 +125,8 @@ impl Attempt {
         environment.extend(reader.variables(container).map_err(|failure| self.refused(failure))?);
         let filled = reader.volumes(&self.execution.volumes, true, |_| {});
         let filled = filled.map_err(|failure| self.refused(failure))?;
+        let network = self.context.network(&*driver, &owner, &self.journal);
+        let network = network.map_err(|failure| self.refused(failure))?;
         let order = Order {
             instance_id: self.journal.instance_id.clone(),
             owner,
@@ -132,6 +134,7 @@ impl Attempt {
             port: None,
             environment,
             mounts: secrets::mounts(container, &filled),
+            network,
         };
         pod.start(&*driver, &order).await.map_err(|failure| self.refused(failure))?;
         Ok(())

@@ -240,6 +240,7 @@ impl World {
         let context = Arc::new(Context {
             drivers: Drivers::new(process, Some(driver.clone())),
             logs,
+            networks: None,
             metadata: None,
             secrets: None,
             reports,

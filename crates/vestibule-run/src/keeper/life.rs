@@ -14,7 +14,7 @@ use vestibule_logs::Severity;
 use super::Context;
 use super::environment::environment;
 use crate::desired::{Container, Revision, Service};
-use crate::driver::{Driver, Exit, Failure, Order, Owner};
+use crate::driver::{Driver, Exit, Failure, InstanceNetwork, Order, Owner};
 use crate::output::Journal;
 use crate::pod::{self, Part, Pod, Startup};
 use crate::probe::{self, Purpose};
@@ -67,6 +67,7 @@ struct Setting {
     driver: Arc<dyn Driver>,
     variables: Vec<Vec<(String, String)>>,
     filled: Filled,
+    network: Option<Arc<dyn InstanceNetwork>>,
 }
 
 impl Life {
@@ -157,7 +158,8 @@ impl Life {
         let variables: Result<_, Failure> = revision.containers().map(|c| reader.variables(c)).collect();
         let complain = |why: &str| self.journal.say(Severity::WARNING, why);
         let filled = reader.volumes(&revision.volumes, !revision.proven, complain)?;
-        Ok((digests.swap_remove(0), Setting { driver, variables: variables?, filled }))
+        let network = self.context.network(&*driver, &owner, &self.journal)?;
+        Ok((digests.swap_remove(0), Setting { driver, variables: variables?, filled, network }))
     }
 
     fn owner(&self) -> Owner {
@@ -174,6 +176,7 @@ impl Life {
             port: (at == 0).then_some(self.revision.port),
             environment,
             mounts: secrets::mounts(container, &setting.filled),
+            network: setting.network.clone(),
         }
     }
 

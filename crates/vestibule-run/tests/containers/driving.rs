@@ -85,6 +85,7 @@ impl World {
             port: Some(8080),
             environment: vec![("K_SERVICE".into(), "svc".into())],
             mounts: Vec::<Mounted>::new(),
+            network: None,
         }
     }
 

@@ -196,6 +196,7 @@ impl Whole {
             verifier: Issuer::open(&world.folder.path().join("keys")).unwrap().verifier(),
             logs: logs.sink(),
             metadata,
+            networks: None,
             containers: Some(world.driver.clone()),
             secrets: None,
         };

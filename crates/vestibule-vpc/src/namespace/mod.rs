@@ -28,6 +28,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{Driver, FirewallRule, Guest, Mode, NetworkId, Subnet};
 pub use entry::{Place, enter, enter_place};
+pub use nft::divert;
 pub use processes::{adopt, bequeath, remount_proc, separate_processes};
 use room::{Inside, Room};
 use sockets::Sockets;

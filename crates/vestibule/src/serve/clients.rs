@@ -19,6 +19,7 @@ use vestibule_iam::metadata::Identity;
 use vestibule_model::ResourceName;
 use vestibule_model::name::{Scope, is_valid_name};
 use vestibule_run::front::Front;
+use vestibule_vpc::firewall::Flow;
 use vestibule_vpc::{Mode, NetworkId, Vpc};
 
 use super::firewalls::Firewalls;
@@ -56,8 +57,8 @@ struct Entry {
     tags: Vec<String>,
 }
 
-/// Ends a lease when the last reader of its response is gone.
-struct Lease {
+/// A client's place in a network. Dropping it gives its address back.
+pub struct Lease {
     clients: Clients,
     id: String,
     address: VmAddress,
@@ -123,6 +124,8 @@ impl Clients {
         // Under the lock: what is told last is then what is true last.
         let leases = self.leases();
         let own = leases.values().filter(|entry| entry.client.network == *network);
+        // Instances of services have no names.
+        let own = own.filter(|entry| !entry.identity.hostname.is_empty());
         let named = |entry: &Arc<Entry>| Some((entry.identity.hostname.parse().ok()?, entry.client.address?));
         let hosts: Vec<(vestibule_dns::Name, Ipv4Addr)> = own.filter_map(named).collect();
         self.0.resolver.set_hosts(network, &hosts);
@@ -147,6 +150,22 @@ impl Clients {
         let lease = Lease { clients: self.clone(), id, address, network };
         let vm = self.admit(&request, &subnetwork, &lease)?;
         Ok((vm, Arc::new(lease)))
+    }
+
+    /// Lets an instance of a service into a network, as a client without a namespace of its own.
+    pub fn seat(&self, identity: Identity, tags: Vec<String>, address: VmAddress) -> std::io::Result<Lease> {
+        let network = NetworkId::from_relative(&address.network.relative());
+        let client = Arc::new(Client { network: network.clone(), address: Some(address.address) });
+        let id = format!("instance-{}", identity.instance_id);
+        let lease = Lease { clients: self.clone(), id: id.clone(), address, network };
+        self.leases().insert(id, Arc::new(Entry { client, identity, tags }));
+        self.enforce_firewall(&lease.network)?;
+        Ok(lease)
+    }
+
+    /// Whether a network's firewall lets a client begin such a connection.
+    pub fn lets_out(&self, network: &NetworkId, flow: &Flow) -> bool {
+        self.0.firewalls.lets_out(network, flow)
     }
 
     /// The subnetwork that the request means: by name, network and, where several regions have it, region.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use vestibule_control::Control;
 use vestibule_control::vpc::{Member, firewall};
+use vestibule_vpc::firewall::{Action, Direction, Flow, decide};
 use vestibule_vpc::{FirewallRule, NetworkId, Vpc};
 
 /// What is enforced in every network.
@@ -33,6 +34,13 @@ impl Firewalls {
             enforced.insert(network.clone(), rules);
         }
         Ok(())
+    }
+
+    /// Whether what is enforced lets a client of the network begin such a connection.
+    pub fn lets_out(&self, network: &NetworkId, flow: &Flow) -> bool {
+        let enforced = self.enforced.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = enforced.get(network).map_or(&[][..], Vec::as_slice);
+        decide(rules, Direction::Egress, flow).0 == Action::Allow
     }
 
     /// The network is gone, or is another one than before.

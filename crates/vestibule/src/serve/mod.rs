@@ -6,6 +6,7 @@
 
 mod authority;
 mod clients;
+mod egress;
 mod firewalls;
 mod instances;
 mod networks;
@@ -122,12 +123,17 @@ fn serve(options: &Options) -> Result<(), Failure> {
     };
     let (stop, stopped) = watch::channel(false);
 
-    let runtime = Arc::new(start_runtime(options, &state_dir, &control, &issuer, &logs, services.handle())?);
+    let egress = egress::Networks::new(control.clone(), vpc.clone(), resolver.clone(), front, options.egress);
+    let egress = Arc::new(egress);
+    let parts = (&control, &issuer, &logs);
+    let runtime = start_runtime(options, &state_dir, parts, egress.clone(), services.handle())?;
+    let runtime = Arc::new(runtime);
     let proxy = Arc::new(vestibule_proxy::Proxy::start(
         proxy_config(options),
         vestibule_proxy::Dependencies { vpc: vpc.clone(), run: runtime.front(), logs: logs.sink() },
     )?);
     let clients = Clients::new(control.clone(), vpc.clone(), resolver.clone(), runtime.front(), surroundings);
+    egress.join(clients.clone());
     let networks = Networks {
         control: control.clone(),
         vpc,
@@ -232,9 +238,8 @@ fn reserve(at: SocketAddr) -> Result<(SocketAddr, socket2::Socket), Failure> {
 fn start_runtime(
     options: &Options,
     state_dir: &Path,
-    control: &Control,
-    issuer: &Issuer,
-    logs: &LogStore,
+    (control, issuer, logs): (&Control, &Issuer, &LogStore),
+    egress: Arc<egress::Networks>,
     services: &tokio::runtime::Handle,
 ) -> Result<Runtime, Failure> {
     let own = std::env::current_exe()?;
@@ -246,6 +251,7 @@ fn start_runtime(
         verifier: issuer.verifier(),
         logs: logs.sink(),
         metadata: Some(Arc::new(Instances::new(issuer.clone(), services.clone()))),
+        networks: Some(egress),
         containers: containers(options, state_dir, program(CONTAINER)),
         secrets: Some(Arc::new(InstanceSecrets::new(control.clone()))),
     };

@@ -55,6 +55,11 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = RunDriver::Auto)]
     pub driver: RunDriver,
 
+    /// What instances of services reach outside of VPC networks: the internet; that and private networks of this
+    /// machine; nothing
+    #[arg(long, value_enum, default_value_t = Egress::Internet)]
+    pub egress: Egress,
+
     /// How long an instance without a request is kept, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = vestibule_run::config::IDLE_TIMEOUT.as_secs())]
     pub idle_timeout: u64,
@@ -85,6 +90,16 @@ pub enum Conformance {
 pub enum RunDriver {
     Auto,
     Process,
+}
+
+/// What instances reach outside of VPC networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Egress {
+    /// Public addresses.
+    Internet,
+    /// Public addresses, and private ones that this machine reaches.
+    Machine,
+    None,
 }
 
 /// Where names go that no private zone holds.

@@ -10,7 +10,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
@@ -25,13 +25,17 @@ use rustix::thread::{
     set_no_new_privs,
 };
 
+use vestibule_vpc::namespace;
+
 use super::clone::clone_into_namespaces;
-use super::plan::{GO, Message, Plan, Pod, Users};
+use super::plan::{GO, Message, Outlet, Plan, Pod, Users};
 use super::{init, link, pod, wire};
 use crate::exec::die_with;
 
 /// Where a container finds its metadata server: Google's link-local address.
 pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// Where name servers listen.
+const DNS: u16 = 53;
 /// Bounds the sockets that lie ready: the kernel takes messages until a quarter of this is in use, and each takes
 /// some 800 bytes of it.
 const STOCK_BYTES: usize = 32 * 1024;
@@ -168,9 +172,14 @@ fn begin_pod(
     entered.during("entering the container's network")?;
     let (stock, far) = wire::pair()?;
     set_socket_send_buffer_size(&stock, STOCK_BYTES)?;
-    let listener = network(address, plan.metadata).during("setting up the container's network")?;
-    let descriptors = [Some(&far), listener.as_ref()];
-    tell(runtime, &Message::Network, &descriptors.into_iter().flatten().collect::<Vec<_>>())?;
+    let metadata = network(address, plan.metadata).during("setting up the container's network")?;
+    let (ways, no_outlet) = match plan.outlet.map(|wanted| outlet(address, wanted)) {
+        None => (Vec::new(), None),
+        Some(Ok(ways)) => (ways.into(), None),
+        Some(Err(error)) => (Vec::new(), Some(error.to_string())),
+    };
+    let descriptors: Vec<_> = [&far].into_iter().chain(&metadata).chain(&ways).collect();
+    tell(runtime, &Message::Network { no_outlet }, &descriptors)?;
     Ok(stock)
 }
 
@@ -198,9 +207,29 @@ fn network(address: Ipv4Addr, metadata: bool) -> io::Result<Option<OwnedFd>> {
         return Ok(None);
     }
     link::add_address(METADATA)?;
-    let listener = TcpListener::bind(SocketAddr::from((METADATA, 80)))?;
+    listen(METADATA, 80).map(Some)
+}
+
+/// The way out: everything that is not an address of the instance goes to a listener, and names are asked for at the
+/// usual address.
+fn outlet(address: Ipv4Addr, wanted: Outlet) -> io::Result<[OwnedFd; 3]> {
+    let connections = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    connections.set_nonblocking(true)?;
+    namespace::divert(address, connections.local_addr()?.port()).during("diverting connections")?;
+    if let Some(own) = wanted.address {
+        link::add_address(own)?;
+    }
+    link::add_address(METADATA)?;
+    link::add_default_route(wanted.address.unwrap_or(address))?;
+    let udp = UdpSocket::bind(SocketAddr::from((METADATA, DNS)))?;
+    udp.set_nonblocking(true)?;
+    Ok([connections.into(), udp.into(), listen(METADATA, DNS)?])
+}
+
+fn listen(address: Ipv4Addr, port: u16) -> io::Result<OwnedFd> {
+    let listener = TcpListener::bind(SocketAddr::from((address, port)))?;
     listener.set_nonblocking(true)?;
-    Ok(Some(listener.into()))
+    Ok(listener.into())
 }
 
 /// Waits until the container has ended, and keeps the stock of sockets full.

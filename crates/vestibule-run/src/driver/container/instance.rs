@@ -20,14 +20,15 @@ use super::cgroup::{ControlGroups, Group};
 use super::helper::METADATA;
 use super::instances::{Instance, Instances, lock};
 use super::metadata::{self, Forwarder};
-use super::plan::{GO, Message, Plan, Pod, Users};
+use super::outlet::Outlet;
+use super::plan::{self, GO, Message, Plan, Pod, Users};
 use super::quantity::Limits;
 use super::route::{Address, Route};
 use super::wire;
 use crate::config::Program;
 use crate::driver::child::{GroupChild, watch_descriptor};
 use crate::driver::leftovers::{Records, Written};
-use crate::driver::{Exit, Handle, Order, Output, Pending, Started};
+use crate::driver::{Exit, Handle, InstanceNetwork, Order, Output, Pending, Started};
 
 /// Longest time until a helper has made its container. It is 20 ms as a rule.
 const LONGEST_START: Duration = Duration::from_secs(30);
@@ -42,6 +43,7 @@ pub(super) struct Maker<'a> {
     pub(super) groups: &'a ControlGroups,
     pub(super) records: &'a Records,
     pub(super) instances: &'a Instances,
+    pub(super) carrier: Option<&'a tokio::runtime::Handle>,
 }
 
 /// A helper that runs, and the socket through which it speaks.
@@ -65,6 +67,8 @@ struct Begun {
     namespaces: [OwnedFd; 3],
     stock: OwnedFd,
     metadata: Option<OwnedFd>,
+    /// Connections, names over UDP, names over TCP.
+    outlet: Option<[OwnedFd; 3]>,
 }
 
 impl Helper {
@@ -118,7 +122,7 @@ impl Helper {
         // Moving it takes as long as all the rest, so both go on at once.
         let moved = limit.cloned().map(|group| tokio::task::spawn_blocking(move || group.add(pid)));
         let begun = match plan.pod {
-            Pod::New { .. } => Some(self.begun(descriptors.collect(), plan.metadata).await?),
+            Pod::New { .. } => Some(self.begun(descriptors.collect(), plan).await?),
             Pod::Join => None,
         };
         if let Some(moved) = moved {
@@ -132,16 +136,19 @@ impl Helper {
         }
     }
 
-    async fn begun(&self, namespaces: Vec<OwnedFd>, metadata: bool) -> io::Result<Begun> {
+    async fn begun(&self, namespaces: Vec<OwnedFd>, plan: &Plan) -> io::Result<Begun> {
         let (message, descriptors) = self.hear().await?;
-        let count = 1 + usize::from(metadata);
+        let Message::Network { no_outlet } = &message else { return Err(refusal(message)) };
         let mut descriptors = descriptors.into_iter();
-        match (&message, namespaces.try_into(), descriptors.next()) {
-            (Message::Network, Ok(namespaces), Some(stock)) if descriptors.len() + 1 == count => {
-                Ok(Begun { namespaces, stock, metadata: descriptors.next() })
-            }
-            _ => Err(refusal(message)),
+        let (Ok(namespaces), Some(stock)) = (namespaces.try_into(), descriptors.next()) else {
+            return Err(refusal(message));
+        };
+        let metadata = if plan.metadata { descriptors.next() } else { None };
+        let outlet = <[OwnedFd; 3]>::try_from(descriptors.collect::<Vec<_>>()).ok();
+        if let Some(why) = no_outlet {
+            tracing::warn!(why, "an instance reaches no network: this machine does not divert connections");
         }
+        Ok(Begun { namespaces, stock, metadata, outlet })
     }
 
     /// Waits until nothing is left. Answers with what the helper said about the program's end.
@@ -186,6 +193,7 @@ impl Maker<'_> {
         let pod = address.as_ref().map_or(Pod::Join, |address| Pod::New { address: address.ip() });
         let plan =
             Plan { pod, volumes: new, mounts, metadata: server.is_some(), ..plan(order, &image, limits)? };
+        let network = order.network.clone();
 
         let (stdout, write_stdout) = io::pipe()?;
         let (stderr, write_stderr) = io::pipe()?;
@@ -208,7 +216,7 @@ impl Maker<'_> {
             }
         };
         let instance = match (made.begun, address) {
-            (Some(begun), Some(address)) => Some(self.begun(id, begun, address, server)?),
+            (Some(begun), Some(address)) => Some(self.begun(id, begun, address, (server, network))?),
             _ => held._instance.take(),
         };
         let ip = instance.as_ref().map_or(Ipv4Addr::UNSPECIFIED, |instance| {
@@ -242,10 +250,14 @@ impl Maker<'_> {
         id: &Arc<str>,
         begun: Begun,
         address: Address,
-        server: Option<String>,
+        (server, network): (Option<String>, Option<Arc<dyn InstanceNetwork>>),
     ) -> io::Result<Arc<Instance>> {
         let forwarder = match (begun.metadata, server) {
             (Some(listener), Some(server)) => Some(Forwarder::start(listener, server)?),
+            _ => None,
+        };
+        let outlet = match (begun.outlet, network, self.carrier) {
+            (Some(sockets), Some(network), Some(carrier)) => Some(Outlet::start(sockets, network, carrier)),
             _ => None,
         };
         let instance = Arc::new(Instance {
@@ -254,6 +266,7 @@ impl Maker<'_> {
             volumes: Mutex::default(),
             _route: Route::open(address, begun.stock),
             _forwarder: forwarder,
+            _outlet: outlet,
         });
         self.instances.add(id, &instance);
         Ok(instance)
@@ -320,6 +333,7 @@ fn plan(order: &Order, image: &Image, limits: Limits) -> io::Result<Plan> {
         uid: image.user.uid,
         gid: image.user.gid,
         groups: image.user.groups.clone(),
+        outlet: order.network.as_ref().map(|network| plan::Outlet { address: network.address() }),
         layers: image.layers.clone(),
         ..empty(image.layers_dir.clone(), limits)
     })
@@ -345,6 +359,7 @@ fn empty(layers_dir: PathBuf, limits: Limits) -> Plan {
         gid: 0,
         groups: Vec::new(),
         metadata: false,
+        outlet: None,
         pod: Pod::New { address: Ipv4Addr::new(169, 254, 0, 1) },
         volumes: Vec::new(),
         mounts: Vec::new(),

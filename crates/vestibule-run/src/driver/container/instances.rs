@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::metadata::Forwarder;
+use super::outlet::Outlet;
 use super::plan::{Mount, Volume};
 use super::route::Route;
 use crate::driver::{Contents, Mounted};
@@ -26,6 +27,7 @@ pub(super) struct Instance {
     pub(super) volumes: Mutex<Volumes>,
     pub(super) _route: Route,
     pub(super) _forwarder: Option<Forwarder>,
+    pub(super) _outlet: Option<Outlet>,
 }
 
 impl Instances {

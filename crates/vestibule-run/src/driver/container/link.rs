@@ -1,6 +1,6 @@
 //! The container's network: one loopback link with addresses.
 //!
-//! Two messages to the kernel, written by hand (rtnetlink(7)): a library for them would bring an executor, and with it
+//! Three messages to the kernel, written by hand (rtnetlink(7)): a library for them would bring an executor, and with it
 //! threads, into a process that must have one.
 
 use std::io;
@@ -15,6 +15,7 @@ const LOOPBACK: u32 = 1;
 
 const NEW_LINK: u16 = 16;
 const NEW_ADDRESS: u16 = 20;
+const NEW_ROUTE: u16 = 24;
 const ERROR: u16 = 2;
 /// Request, and acknowledge it.
 const ASK: u16 = 0x1 | 0x4;
@@ -45,6 +46,24 @@ pub(super) fn add_address(address: Ipv4Addr) -> io::Result<()> {
         body.extend_from_slice(&address.octets());
     }
     ask(NEW_ADDRESS, ASK | CREATE, &body)
+}
+
+/// Sends what has no other way into the loopback link, as coming from `source`.
+pub(super) fn add_default_route(source: Ipv4Addr) -> io::Result<()> {
+    /// `RT_TABLE_MAIN`, `RTPROT_BOOT`, `RT_SCOPE_LINK`, `RTN_UNICAST`.
+    const MAIN: [u8; 4] = [254, 3, 253, 1];
+    /// `RTA_OIF`, `RTA_PREFSRC`.
+    const LINK: u16 = 4;
+    const SOURCE: u16 = 7;
+    let mut body = vec![INET, 0, 0, 0];
+    body.extend_from_slice(&MAIN);
+    body.extend_from_slice(&[0; 4]);
+    for (attribute, value) in [(LINK, LOOPBACK.to_ne_bytes()), (SOURCE, source.octets())] {
+        body.extend_from_slice(&8_u16.to_ne_bytes());
+        body.extend_from_slice(&attribute.to_ne_bytes());
+        body.extend_from_slice(&value);
+    }
+    ask(NEW_ROUTE, ASK | CREATE, &body)
 }
 
 fn ask(kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {

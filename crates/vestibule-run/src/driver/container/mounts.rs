@@ -187,6 +187,8 @@ fn files(plan: &Plan, root: &OwnedFd) -> io::Result<()> {
     let mut names = String::new();
     if plan.metadata {
         hosts.push_str(&format!("{METADATA}\tmetadata.google.internal metadata\n"));
+    }
+    if plan.metadata || plan.outlet.is_some() {
         names = format!("nameserver {METADATA}\n");
     }
     for (name, text) in [("hosts", hosts), ("resolv.conf", names), ("hostname", "localhost\n".to_owned())] {

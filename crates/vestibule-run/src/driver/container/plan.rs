@@ -30,10 +30,19 @@ pub(super) struct Plan {
     pub(super) groups: Vec<u32>,
     /// Whether its instance has a metadata server.
     pub(super) metadata: bool,
+    /// Whether what its instance connects to is carried on, and its own address in a VPC network.
+    pub(super) outlet: Option<Outlet>,
     pub(super) pod: Pod,
     /// Volumes that are to be made. Those of earlier containers of the instance are there.
     pub(super) volumes: Vec<Volume>,
     pub(super) mounts: Vec<Mount>,
+}
+
+/// The way out of an instance.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Outlet {
+    /// Its own address in a VPC network.
+    pub(super) address: Option<Ipv4Addr>,
 }
 
 /// The instance that a container belongs to: what its containers share.
@@ -90,9 +99,10 @@ pub(super) enum Message {
     /// The container's first process is there and waits to be told to go on. With a descriptor of it and, if it is the
     /// first of its instance, of the namespaces that others can join: users, mounts, network.
     Child { pid: i32 },
-    /// The first container of an instance only: the network is ready. With the socket that yields sockets and, if asked
-    /// for, the metadata server's listener.
-    Network,
+    /// The first container of an instance only: the network is ready. With the socket that yields sockets and what was
+    /// asked for of: the metadata server's listener, and three sockets of the way out (connections, names over UDP and
+    /// over TCP). Where the machine cannot divert connections there is no way out, and this says why.
+    Network { no_outlet: Option<String> },
     /// The program runs.
     Started,
     /// It did not come to that.

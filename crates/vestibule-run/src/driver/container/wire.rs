@@ -12,7 +12,7 @@ use rustix::net::{
 /// Bytes of the longest message.
 const MAX_MESSAGE: usize = 16 * 1024;
 /// Descriptors with one message.
-const MAX_DESCRIPTORS: usize = 4;
+const MAX_DESCRIPTORS: usize = 8;
 
 /// What was received: nothing at all if the other end is closed.
 pub(super) struct Received {

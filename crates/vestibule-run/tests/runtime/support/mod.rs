@@ -97,6 +97,7 @@ pub fn runtime(
         verifier: issuer.verifier(),
         logs: logs.sink(),
         metadata: None,
+        networks: None,
         containers: None,
         secrets: None,
     };

@@ -10,6 +10,7 @@
 //!   the packet that was asked about. Tracking would cost every request to the load balancer for nothing.
 //! - 169.254.169.254, the resolver and the metadata server, is outside all rules, as on Google's networks.
 
+mod divert;
 mod message;
 mod steps;
 
@@ -21,6 +22,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use crate::firewall::{Action, Direction, FirewallRule, Traffic};
 use crate::{Addresses, Intervals};
+pub use divert::divert;
 use message::{APPEND, Batch, CREATE};
 use steps::{DATA_VALUE, ESTABLISHED, INVALID, LIST_ELEMENT, RELATED, SetId, Side, Step, Verdict};
 
@@ -111,6 +113,11 @@ impl Table {
 
     /// A chain that the kernel sends packets to, and what becomes of those that reach its end.
     fn hook(&mut self, name: &str, hook: u32, priority: i32, policy: u32) {
+        self.hook_of("filter", name, (hook, priority), policy);
+    }
+
+    /// The same for a chain that does something else than let pass or not.
+    fn hook_of(&mut self, kind: &str, name: &str, (hook, priority): (u32, i32), policy: u32) {
         self.batch.message(NEW_CHAIN, CREATE, |a| {
             a.text(1, TABLE);
             a.text(3, name);
@@ -119,7 +126,7 @@ impl Table {
                 a.bytes(2, &priority.to_be_bytes());
             });
             a.number(5, policy);
-            a.text(7, "filter");
+            a.text(7, kind);
         });
     }
 

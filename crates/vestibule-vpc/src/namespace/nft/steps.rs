@@ -62,7 +62,7 @@ pub enum Side {
     Destination,
 }
 
-/// One step. All but the last two are questions.
+/// One step. All but the last three are questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     FromLoopback,
@@ -80,6 +80,8 @@ pub enum Step {
     ToLocal,
     /// Connection tracking leaves this packet alone.
     Untrack,
+    /// The connection goes to this port of the namespace's own loopback address instead. In chains of type `nat`.
+    Redirect(u16),
     Then(Verdict),
 }
 
@@ -136,6 +138,7 @@ impl Step {
                 compare(list, EQUAL, &LOCAL.to_ne_bytes());
             }
             Step::Untrack => expression(list, "notrack", |_| {}),
+            Step::Redirect(port) => redirect(list, port),
             Step::Then(verdict) => immediate(list, verdict),
         }
     }
@@ -246,4 +249,13 @@ fn immediate(list: &mut Attributes<'_>, verdict: Verdict) {
             });
         });
     });
+}
+
+/// The port into the register (`NFTA_IMMEDIATE_DREG`, `_DATA`), and from there (`NFTA_REDIR_REG_PROTO_MIN`).
+fn redirect(list: &mut Attributes<'_>, port: u16) {
+    expression(list, "immediate", |a| {
+        a.number(1, REGISTER);
+        a.nest(2, |a| a.bytes(DATA_VALUE, &port.to_be_bytes()));
+    });
+    expression(list, "redir", |a| a.number(1, REGISTER));
 }
