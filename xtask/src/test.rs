@@ -11,8 +11,13 @@ use std::process::{Command, Stdio};
 type Outcome = Result<(), Box<dyn Error>>;
 
 /// Programs the tests call, with the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 4] =
-    [("curl", "curl"), ("dig", "bind9-dnsutils"), ("python3", "python3"), ("taskset", "util-linux")];
+const PROGRAMS: [(&str, &str); 5] = [
+    ("curl", "curl"),
+    ("dig", "bind9-dnsutils"),
+    ("python3", "python3"),
+    ("taskset", "util-linux"),
+    ("busybox", "busybox-static"),
+];
 
 /// Runs `cargo xtask test [--no-lint] [FILTER…]`.
 pub fn run(args: &[String]) -> Outcome {

@@ -64,6 +64,9 @@ pub(crate) struct Deadline {
     of_service: bool,
 }
 
+/// How many instances a request may find ended before it is told so.
+const ENDED_INSTANCES: u32 = 3;
+
 /// An attempt that brought a response, and the slot it holds.
 struct Answered {
     started: Started,
@@ -108,11 +111,19 @@ impl<'f, 'a> Forward<'f, 'a> {
         let policy = self.plan.decision.and_then(|decision| decision.action.retry());
         // Without a policy only what can do no harm twice is tried again.
         let has_body = self.turn.has_body() || !self.turn.request.method().is_idempotent();
-        let (mut attempts, mut refused) = (1, 0);
+        let (mut attempts, mut refused, mut ended) = (1, 0, 0);
         loop {
             let (address, lease) = self.next_address(attempts - 1 + refused).await?;
             self.limit_attempt(policy.and_then(|policy| policy.per_try_timeout));
             let result = self.attempt(address, request).await;
+            if let (Err(Failure::Refused), Some(lease)) = (&result, &lease)
+                && ended < ENDED_INSTANCES
+                && lease.has_ended().await
+            {
+                // It ended between requests, so nothing was sent and nobody is to blame.
+                ended += 1;
+                continue;
+            }
             let outcome =
                 self.outcome(&result, policy.is_some()).filter(|_| self.turn.inbound.is_untouched());
             let again = outcome.is_some_and(|outcome| retry::again(policy, has_body, attempts, outcome));
@@ -125,7 +136,7 @@ impl<'f, 'a> Forward<'f, 'a> {
                 }
                 Err(_) if again => attempts += 1,
                 Ok(started) => return Ok(Answered { started, _lease: lease }),
-                Err(failure) => return Err(self.fail(failure).await),
+                Err(failure) => return Err(self.fail_in(failure, lease).await),
             }
         }
     }
@@ -344,6 +355,17 @@ impl<'f, 'a> Forward<'f, 'a> {
             Some(levels) => self.turn.answer(answer, Some((&levels, &variables))).await,
             None => self.turn.answer(answer, None).await,
         }
+    }
+
+    /// The same for an attempt that held a slot of an instance, whose end may say more than the connection did.
+    async fn fail_in(&mut self, failure: Failure, lease: Option<Lease>) -> Next {
+        let died = matches!(failure, Failure::Refused | Failure::Closed | Failure::Malformed(_));
+        if let Some(lease) = lease.filter(|_| died)
+            && let Some(refusal) = lease.post_mortem().await
+        {
+            return destination::refuse_run(self.turn, &refusal, self.plan.way_back()).await;
+        }
+        self.fail(failure).await
     }
 
     fn interrupted(&mut self, interrupt: Interrupt) -> Interrupted {

@@ -50,7 +50,7 @@ pub struct Observation {
     pub proof_wanted: bool,
     /// The last starts failed: no start before this, and then one at a time.
     pub retry_at: Option<Instant>,
-    /// The revision was deleted: nothing is started, everything idle ends.
+    /// The revision is to go: instances are started only for those who wait already, and everything idle ends.
     pub retired: bool,
 }
 
@@ -88,13 +88,14 @@ fn starts(seen: &Observation, now: Instant) -> (u32, Option<Instant>) {
 
 /// How many instances are missing, all limits respected.
 fn missing(seen: &Observation) -> u32 {
-    if seen.retired {
-        return 0;
-    }
     let alive = seen.starting.saturating_add(seen.ready.len() as u32);
+    let room = seen.limits.max.max(1).saturating_sub(alive);
+    if seen.retired {
+        // Whoever came while the revision still had traffic is served.
+        return for_queue(seen).min(room);
+    }
     let for_warmth = warm(seen).saturating_sub(alive);
     let for_proof = u32::from(seen.proof_wanted && alive == 0);
-    let room = seen.limits.max.max(1).saturating_sub(alive);
     for_queue(seen).max(for_warmth).max(for_proof).min(room)
 }
 

@@ -261,10 +261,29 @@ pub trait Handle: Send + Sync {
     fn pid(&self) -> Option<u32>;
     /// Asks it to end: SIGTERM to its first process.
     fn terminate(&self) -> Pending<'_, ()>;
+    /// How much of processors it gets, where the driver can say that while it runs.
+    fn processors(&self) -> Option<Arc<dyn Processors>> {
+        None
+    }
     /// Ends everything in it by force.
     fn kill(&self) -> Pending<'_, ()>;
     /// Waits until nothing of it is left. May be called again, and dropped without effect.
     fn exited(&self) -> Pending<'_, Exit>;
+}
+
+/// The processors of a running container.
+pub trait Processors: Send + Sync {
+    /// In force when it returns. Called on the way of a request, so it must be quick.
+    fn allot(&self, share: Share);
+}
+
+/// How much of its processors a container gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// As much as its limit says.
+    Full,
+    /// Next to nothing.
+    Idle,
 }
 
 /// How an instance ended.

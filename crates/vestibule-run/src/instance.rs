@@ -1,7 +1,7 @@
 //! One running instance as requests see it: an address and slots.
 //!
 //! The slots are one atomic word, so that a request that finds a free one takes it without a lock and without another
-//! thread. The same word carries the mark that the instance is closed. That is what makes scaling down safe: closing
+//! thread. (Only the first request after a pause takes a lock, of this instance alone: it gives back the processors.) The same word carries the mark that the instance is closed. That is what makes scaling down safe: closing
 //! succeeds only on a word that counts no request, and once it has, no request can take a slot. A request that was let
 //! in can therefore never find its instance being stopped.
 
@@ -10,11 +10,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+
+use crate::driver::Exit;
+use crate::refusal::Refusal;
+use crate::throttle::Throttle;
 
 /// The bit of the word that says that nothing may enter any more.
 const CLOSED: u32 = 1 << 31;
+/// The bit that says that it has no processors, as it is idle.
+const DOZES: u32 = 1 << 30;
+/// The bits that count requests.
+const COUNT: u32 = DOZES - 1;
+/// How long a request that failed in an instance waits to learn whether that has ended, and how. An end is known some
+/// milliseconds after the connections broke.
+const FATE_LIMIT: Duration = Duration::from_millis(300);
 
 /// What the instances of a revision and the keeper of that revision tell each other.
 #[derive(Debug)]
@@ -49,24 +60,74 @@ pub(crate) struct Instance {
     /// Microseconds since the epoch of the signals.
     last_used: AtomicU64,
     signals: Arc<Signals>,
+    throttle: Option<Arc<Throttle>>,
+    fate: Fate,
+}
+
+/// How an instance ended, once it has.
+#[derive(Debug, Clone)]
+pub(crate) struct Fate(Arc<watch::Sender<Option<Exit>>>);
+
+impl Default for Fate {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+}
+
+impl Fate {
+    pub(crate) fn seal(&self, exit: Exit) {
+        self.0.send_replace(Some(exit));
+    }
+}
+
+impl std::fmt::Debug for Throttle {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Throttle")
+    }
 }
 
 impl Instance {
     pub(crate) fn new(number: u64, id: Arc<str>, address: SocketAddr, signals: Arc<Signals>) -> Self {
         let last_used = AtomicU64::new(signals.micros());
-        Self { number, id, address, slots: AtomicU32::new(0), last_used, signals }
+        let (slots, throttle, fate) = (AtomicU32::new(0), None, Fate::default());
+        Self { number, id, address, slots, last_used, signals, throttle, fate }
+    }
+
+    /// With what takes its processors away while it is idle.
+    pub(crate) fn throttled(self, throttle: Option<Arc<Throttle>>) -> Self {
+        Self { throttle, ..self }
+    }
+
+    /// With what will be known of its end.
+    pub(crate) fn destined(self, fate: Fate) -> Self {
+        Self { fate, ..self }
     }
 
     /// Takes a slot if fewer than `limit` are taken.
     pub(crate) fn try_take(self: &Arc<Self>, limit: u32) -> Option<Lease> {
-        let enter = |word: u32| (word < limit.min(CLOSED)).then_some(word + 1);
-        self.slots.fetch_update(Ordering::SeqCst, Ordering::Relaxed, enter).ok()?;
+        let enter = |word: u32| {
+            (word & CLOSED == 0 && word & COUNT < limit.min(COUNT)).then_some((word & !DOZES) + 1)
+        };
+        let before = self.slots.fetch_update(Ordering::SeqCst, Ordering::Relaxed, enter).ok()?;
+        if let Some(throttle) = self.throttle.as_ref().filter(|_| before & DOZES != 0) {
+            throttle.wake();
+        }
         Some(Lease { address: self.address, instance_id: self.id.clone(), instance: self.clone() })
     }
 
     /// Closes it if it serves nothing. `true`: it is closed now and no request is in it.
     pub(crate) fn close_if_idle(&self) -> bool {
-        self.slots.compare_exchange(0, CLOSED, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        let close = |word: u32| (word & !DOZES == 0).then_some(CLOSED);
+        self.slots.fetch_update(Ordering::SeqCst, Ordering::Relaxed, close).is_ok()
+    }
+
+    /// Marks it as having no processors, if it serves nothing.
+    pub(crate) fn doze(&self) -> bool {
+        self.slots.compare_exchange(0, DOZES, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.slots.load(Ordering::SeqCst) & CLOSED != 0
     }
 
     /// Closes it whatever it serves: it is gone, or going by force.
@@ -75,7 +136,7 @@ impl Instance {
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
-        self.slots.load(Ordering::SeqCst) & !CLOSED
+        self.slots.load(Ordering::SeqCst) & COUNT
     }
 
     pub(crate) fn last_used(&self) -> Instant {
@@ -92,6 +153,31 @@ pub struct Lease {
     /// The `instanceId` label of log entries.
     pub instance_id: Arc<str>,
     instance: Arc<Instance>,
+}
+
+impl Lease {
+    /// The request failed in the instance. Waits for a moment whether the instance has ended, and answers with what the
+    /// client is to be told instead of what the failure looks like from outside, if there is such a thing.
+    pub async fn post_mortem(&self) -> Option<Refusal> {
+        let exit = self.exit().await?;
+        let out_of_memory = matches!(exit, Exit::OutOfMemory { .. });
+        out_of_memory.then(|| Refusal::out_of_memory(&exit.to_string()))
+    }
+
+    /// The instance took no connection. Waits for a moment whether it has ended; if so, no request goes there any more.
+    pub async fn has_ended(&self) -> bool {
+        let ended = self.exit().await.is_some();
+        if ended {
+            self.instance.close();
+        }
+        ended
+    }
+
+    async fn exit(&self) -> Option<Exit> {
+        let mut fate = self.instance.fate.0.subscribe();
+        let sealed = tokio::time::timeout(FATE_LIMIT, fate.wait_for(Option::is_some)).await;
+        *sealed.ok()?.ok()?
+    }
 }
 
 impl Drop for Lease {

@@ -11,6 +11,7 @@ mod life;
 mod patience;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::config::{MetadataSource, NetworkSource, SecretSource};
 use crate::desired::{Revision, RevisionState, Service};
 use crate::driver::choice::Drivers;
 use crate::driver::{Driver, Failure, InstanceNetwork, Owner};
-use crate::instance::{Instance, Lease};
+use crate::instance::{Fate, Instance, Lease};
 use crate::line::{Line, Waiter};
 use crate::output::{Journal, Readers, Subject};
 use crate::pool::Pool;
@@ -32,6 +33,7 @@ use crate::probe;
 use crate::refusal::Refusal;
 use crate::registry::{Registered, Registry};
 use crate::reports::{Reports, TaskReports};
+use crate::throttle::{self, Throttle};
 pub(crate) use environment::metadata_variables;
 use life::{Event, Life};
 use patience::{Backoff, StartupTimes};
@@ -40,6 +42,8 @@ use patience::{Backoff, StartupTimes};
 const STABLE: Duration = Duration::from_secs(10);
 /// How often a new revision is tried before it is told that it does not start.
 const PROOF_ATTEMPTS: u32 = 2;
+/// How long a revision that is to go is kept for requests that were sent its way before they heard of it.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long to sleep when there is nothing to wait for. Only a limit for the timer.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -69,7 +73,7 @@ pub(crate) struct Context {
 pub(crate) enum Command {
     /// The service changed, or the numbers of the revision did.
     Update { service: Arc<Service>, revision: Arc<Revision>, reachable: bool },
-    /// The revision is gone: serve what is in, start nothing, end.
+    /// The revision is to go: serve who came, then end.
     Retire,
 }
 
@@ -86,6 +90,7 @@ struct Live {
     phase: Phase,
     registered: Arc<Registered>,
     journal: Journal,
+    fate: Fate,
     /// Taken when it is told to stop.
     stop: Option<oneshot::Sender<()>>,
 }
@@ -109,7 +114,7 @@ pub(crate) struct Keeper {
     service: Arc<Service>,
     revision: Arc<Revision>,
     reachable: bool,
-    retired: bool,
+    retired: Option<Instant>,
     closing: bool,
     line: Line,
     live: BTreeMap<u64, Live>,
@@ -142,7 +147,7 @@ impl Keeper {
             service,
             revision,
             reachable,
-            retired: false,
+            retired: None,
             closing: false,
             line: Line::default(),
             live: BTreeMap::new(),
@@ -183,7 +188,8 @@ impl Keeper {
     }
 
     fn is_over(&self) -> bool {
-        (self.retired || self.closing) && self.live.is_empty() && self.line.is_empty()
+        let over = self.closing || self.retired.is_some_and(|at| at.elapsed() >= LINGER);
+        over && self.live.is_empty() && self.line.is_empty()
     }
 
     fn obey(&mut self, command: Command) {
@@ -206,8 +212,8 @@ impl Keeper {
     }
 
     fn retire(&mut self) {
-        if !self.retired {
-            self.retired = true;
+        if self.retired.is_none() {
+            self.retired = Some(Instant::now());
             // From now on every request that ends is announced, and none enters past the keeper.
             self.pool.signals.interest.fetch_add(1, Ordering::SeqCst);
         }
@@ -215,7 +221,7 @@ impl Keeper {
 
     fn note(&mut self, event: Event) {
         match event {
-            Event::Ready { number, address, image_digest, took } => {
+            Event::Ready { number, address, image_digest, took, throttle } => {
                 self.startups.add(took);
                 self.backoff.succeeded();
                 self.last_failure.clear();
@@ -223,7 +229,7 @@ impl Keeper {
                     self.proof = Proof::Given;
                     self.report(RevisionState::Ready { image_digest });
                 }
-                self.welcome(number, address);
+                self.welcome(number, address, throttle);
             }
             Event::Failed { number, failure } => {
                 if let Some(live) = self.live.get_mut(&number) {
@@ -244,13 +250,17 @@ impl Keeper {
     }
 
     /// An instance is ready: requests may go to it.
-    fn welcome(&mut self, number: u64, address: std::net::SocketAddr) {
+    fn welcome(&mut self, number: u64, address: SocketAddr, throttle: Option<Arc<Throttle>>) {
         let signals = self.pool.signals.clone();
         if let Some(live) = self.live.get_mut(&number)
             && matches!(live.phase, Phase::Starting)
         {
-            let instance =
-                Arc::new(Instance::new(number, live.journal.instance_id.clone(), address, signals));
+            let instance = Instance::new(number, live.journal.instance_id.clone(), address, signals);
+            let instance = instance.destined(live.fate.clone()).throttled(throttle.clone());
+            let instance = Arc::new(instance);
+            if let Some(throttle) = throttle {
+                tokio::spawn(throttle::follow(Arc::downgrade(&instance), throttle));
+            }
             live.registered.ready(&instance);
             live.phase = Phase::Ready { instance, since: Instant::now(), resting: false };
             self.publish();
@@ -282,7 +292,7 @@ impl Keeper {
                 (false, false) => return,
             };
             why.clone_into(&mut self.last_failure);
-            self.backoff.failed(Instant::now(), true);
+            self.backoff.crashed(Instant::now());
         }
     }
 
@@ -294,7 +304,8 @@ impl Keeper {
         }
         self.serve_line();
         self.turn_away(now);
-        earlier(self.scale(now), self.line.next_end(self.wait_limit()))
+        let linger = self.retired.map(|at| at + LINGER).filter(|end| *end > now);
+        earlier(earlier(self.scale(now), self.line.next_end(self.wait_limit())), linger)
     }
 
     /// Gives free slots to those who wait, first come, first served.
@@ -359,10 +370,10 @@ impl Keeper {
         if self.count() != (0, 0) {
             return None;
         }
-        if self.retired {
-            return Some(Refusal::unknown_service("such revision any more"));
-        }
-        let failed = self.proof == Proof::Failed || self.backoff.is_hopeless(now);
+        // A revision that is to go is not tried again and again.
+        let failed = (self.retired.is_some() && !self.last_failure.is_empty())
+            || self.proof == Proof::Failed
+            || self.backoff.is_hopeless(now);
         failed.then(|| Refusal::start_failed(&self.last_failure))
     }
 
@@ -396,7 +407,7 @@ impl Keeper {
             reachable: self.reachable && self.proof != Proof::Failed,
             proof_wanted: matches!(self.proof, Proof::Wanted { .. }),
             retry_at: self.backoff.retry_at().map(Instant::into_std),
-            retired: self.retired || self.closing,
+            retired: self.retired.is_some() || self.closing,
         }
     }
 
@@ -417,7 +428,7 @@ impl Keeper {
         for _ in 0..actions.start {
             self.start(seen.queued > 0);
         }
-        if self.retired && self.line.is_empty() {
+        if self.retired.is_some() && self.line.is_empty() {
             let starting = self.live.values_mut().filter(|live| matches!(live.phase, Phase::Starting));
             starting.for_each(Live::stop);
         }
@@ -454,6 +465,7 @@ impl Keeper {
         let registry = &self.context.registry;
         let registered = Arc::new(registry.add(self.service.key.clone(), self.revision.name.clone(), id));
         let (stop, stopped) = oneshot::channel();
+        let fate = Fate::default();
         let life = Life {
             context: self.context.clone(),
             number,
@@ -461,11 +473,13 @@ impl Keeper {
             revision: self.revision.clone(),
             registered: registered.clone(),
             journal: journal.clone(),
+            fate: fate.clone(),
             stop: stopped,
             events: self.events.clone(),
         };
         tokio::spawn(life.live());
-        self.live.insert(number, Live { phase: Phase::Starting, registered, journal, stop: Some(stop) });
+        self.live
+            .insert(number, Live { phase: Phase::Starting, registered, journal, fate, stop: Some(stop) });
     }
 
     fn report(&self, state: RevisionState) {

@@ -42,6 +42,7 @@ mod secrets;
 mod table;
 #[cfg(test)]
 mod testing;
+mod throttle;
 
 pub use config::{Dependencies, MetadataSource, NetworkSource, Program, RuntimeConfig, SecretSource};
 pub use driver::container::route::connect;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::desired::Container;
 use crate::driver::{Driver, Exit, Failure, Handle, Order, Output, Pending, Started, end};
 use crate::output::{Journal, Readers};
 use crate::probe::{self, Place, Purpose};
+use crate::throttle::Throttle;
 
 /// A container that was started.
 pub(crate) struct Part {
@@ -32,6 +34,7 @@ pub(crate) struct Pod {
     /// Where the output of containers is read.
     output: Readers,
     gone: watch::Sender<bool>,
+    throttle: OnceLock<Arc<Throttle>>,
 }
 
 /// How the start of some containers ended.
@@ -47,7 +50,13 @@ pub(crate) enum Startup {
 
 impl Pod {
     pub(crate) fn new(journal: Journal, output: Readers) -> Self {
-        Self { parts: Vec::new(), journal, output, gone: watch::Sender::new(false) }
+        Self {
+            parts: Vec::new(),
+            journal,
+            output,
+            gone: watch::Sender::new(false),
+            throttle: OnceLock::new(),
+        }
     }
 
     /// Starts one container.
@@ -137,7 +146,17 @@ impl Pod {
         self.finish(grace).await;
     }
 
+    /// What takes the processors of its containers away. They get them back for their end.
+    pub(crate) fn throttle(&self) -> Option<Arc<Throttle>> {
+        let containers: Vec<_> = self.parts.iter().filter_map(|part| part.handle.processors()).collect();
+        let throttle = (!containers.is_empty()).then(|| Arc::new(Throttle::new(containers)))?;
+        Some(self.throttle.get_or_init(|| throttle).clone())
+    }
+
     async fn finish(&self, grace: Duration) {
+        if let Some(throttle) = self.throttle.get() {
+            throttle.release();
+        }
         let ends = self.parts.iter().map(|part| -> Pending<'_, Option<()>> { Box::pin(finish(part, grace)) });
         let ends = ends.collect();
         first_failure(ends).await;

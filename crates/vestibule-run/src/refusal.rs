@@ -43,6 +43,8 @@ pub enum Cause {
     Timeout,
     /// The instance closed the connection, or what it answered was no HTTP.
     InstanceFailed,
+    /// The instance used more memory than it may, and was ended.
+    OutOfMemory,
     /// The runtime is ending.
     ShuttingDown,
 }
@@ -143,6 +145,11 @@ impl Refusal {
         let log = "The request failed because either the HTTP response was malformed or connection to the instance had \
                    an error.";
         Self::new(Cause::InstanceFailed, 503, unavailable(), log.to_owned())
+    }
+
+    /// `said`: what the instance's own log says about it.
+    pub(crate) fn out_of_memory(said: &str) -> Self {
+        Self::new(Cause::OutOfMemory, 500, server_error(), said.to_owned())
     }
 
     pub(crate) fn shutting_down() -> Self {

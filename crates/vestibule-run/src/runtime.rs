@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::{Dependencies, RuntimeConfig};
 use crate::desired::{Desired, Revision, Service, ServiceKey};
 use crate::driver::choice::Drivers;
+use crate::driver::container::clone::keep_descriptors;
 use crate::driver::process::ProcessDriver;
 use crate::entries::EntryHead;
 use crate::front::Front;
@@ -80,6 +81,7 @@ impl Runtime {
     pub fn start(config: RuntimeConfig, dependencies: Dependencies) -> io::Result<Self> {
         let Dependencies { verifier, logs, metadata, networks, containers, secrets } = dependencies;
         let RuntimeConfig { state_dir, hello, exec, allow_programs, idle_timeout, shutdown_grace } = config;
+        keep_descriptors();
         let drivers = Drivers::new(ProcessDriver::open(&state_dir, hello, exec, allow_programs)?, containers);
         // The runtime and every keeper hold a sender, so the receiver tells when the last has gone. Nothing is sent.
         let (alive, mut all_gone) = mpsc::channel(1);

@@ -6,10 +6,10 @@
     reason = "a test may fail loudly and say what it leaves out"
 )]
 
-mod busybox;
+mod rootfs;
 mod world;
 
-use busybox::{curl, deploy, inside, url};
+use rootfs::{curl, deploy, inside, url};
 use world::{REGION, World};
 
 const METADATA: &str =
@@ -23,7 +23,7 @@ fn in_mode(mode: &'static str) {
         return;
     }
     let world = World::start_in(mode);
-    let Some(image) = busybox::image(&world) else { return };
+    let Some(image) = rootfs::image(&world) else { return };
     world.published_setup();
     for service in ["my-internal-service", "my-api"] {
         let grant = "--member=allUsers --role=roles/run.invoker";

@@ -35,7 +35,7 @@
 //! grace period. Such a program is ended at once, as it would be outside of a container.
 
 mod cgroup;
-mod clone;
+pub(crate) mod clone;
 mod filter;
 pub mod helper;
 mod init;

@@ -15,16 +15,24 @@ use super::Context;
 use super::environment::environment;
 use crate::desired::{Container, Revision, Service};
 use crate::driver::{Driver, Exit, Failure, InstanceNetwork, Order, Owner};
+use crate::instance::Fate;
 use crate::output::Journal;
 use crate::pod::{self, Part, Pod, Startup};
 use crate::probe::{self, Purpose};
 use crate::registry::Registered;
 use crate::secrets::{self, Filled, Reader};
+use crate::throttle::Throttle;
 
 /// What an instance tells its keeper.
 pub(super) enum Event {
     /// Its startup probes passed.
-    Ready { number: u64, address: SocketAddr, image_digest: String, took: Duration },
+    Ready {
+        number: u64,
+        address: SocketAddr,
+        image_digest: String,
+        took: Duration,
+        throttle: Option<Arc<Throttle>>,
+    },
     /// It is ready, and its readiness probe says that it can (`false`) or cannot (`true`) take requests now.
     Resting { number: u64, resting: bool },
     /// It could not be started, or a startup probe failed.
@@ -41,6 +49,8 @@ pub(super) struct Life {
     pub(super) revision: Arc<Revision>,
     pub(super) registered: Arc<Registered>,
     pub(super) journal: Journal,
+    /// Told how it ended.
+    pub(super) fate: Fate,
     /// Completes when the instance is to stop.
     pub(super) stop: oneshot::Receiver<()>,
     pub(super) events: mpsc::UnboundedSender<Event>,
@@ -99,7 +109,8 @@ impl Life {
         match self.start(&mut pod, metadata).await {
             Ok((image_digest, ingress)) => {
                 let (number, address, took) = (self.number, pod.address(ingress), began.elapsed());
-                self.tell(Event::Ready { number, address, image_digest, took });
+                let throttle = pod.throttle().filter(|_| self.is_throttled());
+                self.tell(Event::Ready { number, address, image_digest, took, throttle });
                 self.until_end(&pod, ingress).await
             }
             Err(abort) => {
@@ -113,6 +124,12 @@ impl Life {
                 false
             }
         }
+    }
+
+    fn is_throttled(&self) -> bool {
+        let probed =
+            |container: &Container| container.liveness_probe.is_some() || container.readiness_probe.is_some();
+        self.revision.throttled && !self.revision.containers().any(probed)
     }
 
     /// Gets the images and starts all containers. The digest of the ingress container's image, and its place in the
@@ -209,6 +226,8 @@ impl Life {
         tokio::select! {
             biased;
             (part, exit) = pod.exited() => {
+                // Requests that broke with it wait to hear.
+                self.fate.seal(exit);
                 self.say_exit(pod.part(part), exit);
                 // Other containers may take their time to end, and no request must come meanwhile.
                 rest(true);

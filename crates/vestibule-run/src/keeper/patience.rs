@@ -24,6 +24,8 @@ const STARTS: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
+    /// Those of them in a row that never came to be ready.
+    stillborn: u32,
     last: Option<Instant>,
     retry_at: Option<Instant>,
 }
@@ -32,21 +34,37 @@ impl Backoff {
     /// A start failed. Several that were made together and fail together count once. One that took all the time there
     /// is, or that another try cannot mend, is not `transient` and counts like two.
     pub(crate) fn failed(&mut self, now: Instant, transient: bool) {
+        let weight = if transient { 1 } else { 2 };
+        if self.pause(now, weight) {
+            self.stillborn += weight;
+        }
+    }
+
+    /// What was ready ended soon. There is a pause before the next start as well, but whoever waits may hope: a request
+    /// can end a program that starts well.
+    pub(crate) fn crashed(&mut self, now: Instant) {
+        self.pause(now, 1);
+    }
+
+    /// Whether there was no pause already.
+    fn pause(&mut self, now: Instant, weight: u32) -> bool {
         if self.retry_at.is_some_and(|at| now < at) {
-            return;
+            return false;
         }
         if self.last.is_some_and(|last| now - last > FORGET) {
-            self.failures = 0;
+            (self.failures, self.stillborn) = (0, 0);
         }
         let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(self.failures)).min(LONGEST_PAUSE);
-        self.failures += if transient { 1 } else { 2 };
+        self.failures = self.failures.saturating_add(weight);
         self.last = Some(now);
         self.retry_at = Some(now + pause);
+        true
     }
 
     /// A start succeeded. What crashes soon afterwards still adds to the failures before.
     pub(crate) fn succeeded(&mut self) {
         self.retry_at = None;
+        self.stillborn = 0;
     }
 
     /// No start before this.
@@ -54,9 +72,9 @@ impl Backoff {
         self.retry_at
     }
 
-    /// The program failed at least twice in a row and is not tried just now: whoever waits had better be told.
+    /// The program failed to start at least twice in a row and is not tried just now: whoever waits had better be told.
     pub(crate) fn is_hopeless(&self, now: Instant) -> bool {
-        self.failures >= 2 && self.retry_at.is_some_and(|at| now < at)
+        self.stillborn >= 2 && self.retry_at.is_some_and(|at| now < at)
     }
 }
 
@@ -125,6 +143,24 @@ mod tests {
         let at_last = much_later + Duration::from_secs(61);
         backoff.failed(at_last, false);
         assert!(backoff.is_hopeless(at_last));
+    }
+
+    #[test]
+    fn what_starts_well_is_not_hopeless() {
+        let mut now = Instant::now();
+        let mut backoff = Backoff::default();
+        for _ in 0..5 {
+            backoff.succeeded();
+            backoff.crashed(now);
+            assert!(!backoff.is_hopeless(now));
+            now = backoff.retry_at().unwrap();
+        }
+        backoff.crashed(now);
+        assert_eq!(
+            backoff.retry_at(),
+            Some(now + Duration::from_millis(3_200)),
+            "the pause grows all the same"
+        );
     }
 
     #[test]

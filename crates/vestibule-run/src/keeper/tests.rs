@@ -337,6 +337,22 @@ async fn retiring_ends_a_start_that_nobody_waits_for() {
     world.tell(Command::Retire);
     settle().await;
     assert_eq!(world.driver.counts().1, 0);
+    // A request may have been sent its way before it heard.
+    sleep(2 * SECOND).await;
+    assert!(world.keeper.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_sent_to_a_revision_that_goes_is_served() {
+    let world = World::new(revision());
+    settle().await;
+    world.tell(Command::Retire);
+    settle().await;
+    let late = acquire(&world, HOUR).await;
+    assert!(late.is_ok(), "{late:?}");
+    drop(late);
+    sleep(5 * SECOND).await;
+    assert_eq!(world.driver.counts().1, 0);
     assert!(world.keeper.is_finished());
 }
 

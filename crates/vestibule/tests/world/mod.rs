@@ -25,6 +25,8 @@ pub struct World {
     home: TempDir,
     server: Option<Server>,
     network_mode: &'static str,
+    /// Further flags of `serve`.
+    flags: &'static [&'static str],
 }
 
 struct Server {
@@ -48,7 +50,12 @@ impl World {
 
     /// A server with an empty state directory, in a network mode.
     pub fn start_in(network_mode: &'static str) -> World {
-        let mut world = World { home: TempDir::new().unwrap(), server: None, network_mode };
+        World::start_with(network_mode, &[])
+    }
+
+    /// The same with further flags of `serve`.
+    pub fn start_with(network_mode: &'static str, flags: &'static [&'static str]) -> World {
+        let mut world = World { home: TempDir::new().unwrap(), server: None, network_mode, flags };
         std::fs::create_dir(world.path("bin")).unwrap();
         std::os::unix::fs::symlink(BINARY, world.path("bin/gcloud")).unwrap();
         world.serve();
@@ -71,6 +78,7 @@ impl World {
                 "--state-dir",
             ])
             .arg(self.path("state"))
+            .args(self.flags)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

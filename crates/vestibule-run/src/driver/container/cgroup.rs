@@ -13,17 +13,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::quantity::Limits;
+use crate::driver::{Processors, Share};
 
 /// Processes and threads of one container.
 const MAX_PROCESSES: u32 = 1_024;
 /// Microseconds in which a container may use so much of processors.
 const PERIOD: u64 = 100_000;
+/// Microseconds in a period for a container that serves nothing: the least that the kernel can be told.
+const IDLE_QUOTA: u64 = 1_000;
 /// Name of the group of all containers.
 const FOLDER: &str = "vestibule";
 /// Where this process goes if its own group has to become the parent of others (version 2).
@@ -144,9 +148,14 @@ impl ControlGroups {
     }
 }
 
+/// Microseconds of processors in a period.
+fn quota(limits: Limits) -> u64 {
+    (limits.cpu * PERIOD / 1_000).max(IDLE_QUOTA)
+}
+
 /// Files of a controller, what to write to them, and whether it is an error if that fails.
 fn settings(controller: Controller, version: Version, limits: Limits) -> Vec<(&'static str, String, bool)> {
-    let quota = (limits.cpu * PERIOD / 1_000).max(1_000);
+    let quota = quota(limits);
     let memory = limits.memory.to_string();
     match (controller, version) {
         (Controller::Cpu, Version::One) => vec![
@@ -175,6 +184,25 @@ pub(super) struct Group {
     places: BTreeMap<Controller, (Version, PathBuf)>,
 }
 
+/// What a group gets of processors.
+#[derive(Debug)]
+pub(super) struct Allotment {
+    file: fs::File,
+    full: String,
+    idle: String,
+}
+
+impl Processors for Allotment {
+    fn allot(&self, share: Share) {
+        let text = match share {
+            Share::Full => &self.full,
+            Share::Idle => &self.idle,
+        };
+        // Fails when the group is gone, and then it does not matter.
+        let _ = self.file.write_at(text.as_bytes(), 0);
+    }
+}
+
 /// An instance that used too much memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OutOfMemory {
@@ -192,6 +220,18 @@ impl Group {
         folders.sort();
         folders.dedup();
         folders
+    }
+
+    /// The way to change its share of processors while it runs, if that is limited at all.
+    pub(super) fn processors(&self, limits: Limits) -> Option<Allotment> {
+        let (version, folder) = self.places.get(&Controller::Cpu)?;
+        let quota = quota(limits);
+        let (name, text): (_, fn(u64) -> String) = match version {
+            Version::One => ("cpu.cfs_quota_us", |quota| quota.to_string()),
+            Version::Two => ("cpu.max", |quota| format!("{quota} {PERIOD}")),
+        };
+        let file = fs::File::options().write(true).open(folder.join(name)).ok()?;
+        Some(Allotment { file, full: text(quota), idle: text(quota.min(IDLE_QUOTA)) })
     }
 
     /// Moves a process into it. Blocks for some milliseconds. One that has ended needs no limits.

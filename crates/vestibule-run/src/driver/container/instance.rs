@@ -28,7 +28,7 @@ use super::wire;
 use crate::config::Program;
 use crate::driver::child::{GroupChild, watch_descriptor};
 use crate::driver::leftovers::{Records, Written};
-use crate::driver::{Exit, Handle, InstanceNetwork, Order, Output, Pending, Started};
+use crate::driver::{Exit, Handle, InstanceNetwork, Order, Output, Pending, Processors, Started};
 
 /// Longest time until a helper has made its container. It is 20 ms as a rule.
 const LONGEST_START: Duration = Duration::from_secs(30);
@@ -224,7 +224,9 @@ impl Maker<'_> {
             instance.address
         });
         held._instance = instance;
-        let handle = Container::watch(helper, made.pid, made.init, held);
+        let processors = held.group.as_ref().and_then(|group| group.processors(limits));
+        let processors = processors.map(|allotment| Arc::new(allotment) as Arc<dyn Processors>);
+        let handle = Container { processors, ..Container::watch(helper, made.pid, made.init, held) };
         let output = Output { stdout: Some(stdout.into()), stderr: Some(stderr.into()) };
         Ok(Started { address: (ip, order.port.unwrap_or(0)).into(), output, handle: Box::new(handle) })
     }
@@ -395,6 +397,7 @@ struct Container {
     exit: watch::Receiver<Option<Exit>>,
     /// It was asked to end and has no handler for that, so it was ended.
     obeyed: Arc<AtomicBool>,
+    processors: Option<Arc<dyn Processors>>,
     /// Ends the container when nobody is left to.
     _gone: tokio::sync::oneshot::Sender<()>,
 }
@@ -425,7 +428,7 @@ impl Container {
             held.clear().await;
             sender.send_replace(Some(exit));
         });
-        Self { pid, init, exit, obeyed, _gone: keep }
+        Self { pid, init, exit, obeyed, processors: None, _gone: keep }
     }
 
     /// Whether its first process does anything about SIGTERM but what the kernel does by default.
@@ -447,6 +450,10 @@ fn minds(status: &str, signal: Signal) -> bool {
 impl Handle for Container {
     fn pid(&self) -> Option<u32> {
         u32::try_from(self.pid).ok()
+    }
+
+    fn processors(&self) -> Option<Arc<dyn Processors>> {
+        self.processors.clone()
     }
 
     fn terminate(&self) -> Pending<'_, ()> {

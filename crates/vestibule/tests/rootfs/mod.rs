@@ -1,6 +1,6 @@
-//! An image of programs that nobody here wrote: Debian's static busybox, and the machine's curl with what it loads, as an
-//! OCI layout. It serves HTTP on its port, and runs what is posted to `/cgi-bin/sh` as a shell script: a way to look at
-//! an instance from inside.
+//! An image of programs that nobody here wrote, as an OCI layout made from the machine's own files: Debian's static
+//! busybox, curl, and Python. By itself it serves HTTP with busybox, and runs what is posted to `/cgi-bin/sh` as a shell
+//! script: a way to look at an instance from inside. `/app/server.py` is a server that misbehaves as it is asked to.
 
 #![allow(dead_code, reason = "every test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test may stop where its world is not as it should be")]
@@ -15,12 +15,17 @@ use super::world::{Answer, REGION, World};
 /// Runs the posted script and answers with what it prints.
 const SHELL: &str = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nhead -c \"$CONTENT_LENGTH\" >/tmp/s$$\nsh /tmp/s$$ 2>&1\nrm -f /tmp/s$$\n";
 
+/// The server that misbehaves.
+const SERVER: &str = include_str!("server.py");
+
 /// Writes the image to `busybox` in the world's folder. `None` and a line that says why not where it cannot be run.
 pub fn image(world: &World) -> Option<String> {
     let linked = Command::new("ldd").arg("/bin/busybox").output();
     let is_static = linked.is_ok_and(|said| String::from_utf8_lossy(&said.stderr).contains("not a dynamic"));
-    if !is_static {
-        println!("not run: no static /bin/busybox (Debian package busybox-static)");
+    if !is_static || !Path::new("/usr/bin/python3").exists() {
+        println!(
+            "not run: no static /bin/busybox or no /usr/bin/python3 (Debian packages busybox-static, python3)"
+        );
         return None;
     }
     if rustix::process::geteuid().is_root()
@@ -46,20 +51,29 @@ fn write(folder: &Path) {
     {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
     }
-    let curl = Command::new("sh").args(["-c", "which curl; ldd $(which curl)"]).output().unwrap();
-    for file in
-        String::from_utf8(curl.stdout).unwrap().split_whitespace().filter(|word| word.starts_with('/'))
-    {
+    let programs = "which curl; ldd $(which curl) /usr/bin/python3 /usr/lib/python3*/lib-dynload/*.so";
+    let files = Command::new("sh").args(["-c", programs]).output().unwrap();
+    let files = String::from_utf8(files.stdout).unwrap();
+    for file in files.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':')) {
         let copy = root.join(&file[1..]);
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::copy(file, copy).unwrap();
     }
+    fs::create_dir_all(root.join("app")).unwrap();
+    fs::write(root.join("app/server.py"), SERVER).unwrap();
     fs::write(root.join("www/index.html"), "hello from busybox\n").unwrap();
     fs::write(root.join("www/cgi-bin/sh"), SHELL).unwrap();
     fs::set_permissions(root.join("www/cgi-bin/sh"), fs::Permissions::from_mode(0o755)).unwrap();
-    let made =
-        Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(folder.join("layer")).arg(".").status();
+    let layer = folder.join("layer");
+    let made = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&layer).arg(".").status();
     assert!(made.unwrap().success(), "tar");
+    let python = format!(
+        "cd / && tar -rf {} --exclude=__pycache__ --exclude='*-packages' --exclude=test --exclude='config-*' \
+         --exclude=idlelib --exclude=pydoc_data --exclude=lib2to3 --exclude=ensurepip usr/bin/python3 \
+         $(readlink -f usr/bin/python3 | cut -c2-) usr/lib/python3.*",
+        layer.display()
+    );
+    assert!(Command::new("sh").args(["-c", &python]).status().unwrap().success(), "tar");
     fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
     let layer = fs::read(folder.join("layer")).unwrap();
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
@@ -105,6 +119,19 @@ fn digest(file: &Path) -> String {
 /// Deploys the image as a service that everybody may call.
 pub fn deploy(world: &World, name: &str, image: &str, flags: &str) -> Answer {
     world.gcloud(&format!("run deploy {name} --image={image} {REGION} --allow-unauthenticated {flags}"))
+}
+
+/// The flags that run the server that misbehaves: as a container of the image, or as a process of the machine.
+pub fn server(world: &World, image: Option<&str>) -> (String, &'static str) {
+    match image {
+        Some(image) => (image.to_owned(), "--command=/usr/bin/python3 --args=-u,/app/server.py"),
+        None => {
+            let file = world.path("server.py");
+            fs::write(&file, SERVER).unwrap();
+            let flags = format!("--command=/usr/bin/python3 --args=-u,{}", file.display());
+            ("process:/usr/bin/python3".to_owned(), Box::leak(flags.into_boxed_str()))
+        }
+    }
 }
 
 /// The default URL of a service.
