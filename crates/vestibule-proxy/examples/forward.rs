@@ -75,6 +75,7 @@ fn listener(backend: SocketAddr) -> Result<Listener, Box<dyn std::error::Error>>
         name: "bs".into(),
         log: LogConfig { enable: true, sample_rate: 1.0, tls_fields: false },
         timeout: Duration::from_secs(30),
+        protocol: Default::default(),
         backend: Backend::Endpoints { neg: "neg".into(), endpoints: vec![backend] },
     };
     Ok(Listener {

@@ -92,6 +92,19 @@ impl<'a> Answer<'a> {
         Answer::text(503, body).because("connection_timeout", "failed_to_connect_to_backend")
     }
 
+    /// For a backend with which there is no TLS.
+    pub(crate) fn no_tls() -> Answer<'a> {
+        let body = "upstream connect error or disconnect/reset before headers. reset reason: remote connection \
+                    failure, transport failure reason: TLS_error";
+        Answer::text(503, body).because("tls_protocol_error", "failed_to_connect_to_backend")
+    }
+
+    /// For a backend that reset the request's stream before it answered.
+    pub(crate) fn reset() -> Answer<'a> {
+        let body = "upstream connect error or disconnect/reset before headers. reset reason: remote reset";
+        Answer::text(503, body).because("connection_terminated", "backend_connection_closed")
+    }
+
     /// For a backend that ended its connection before it answered.
     pub(crate) fn terminated() -> Answer<'a> {
         let body =

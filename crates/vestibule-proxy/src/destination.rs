@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use vestibule_http1::Name;
-use vestibule_run::desired::Protocol;
+use vestibule_run::desired as revision;
 use vestibule_run::entries::EntryHead;
 use vestibule_run::front::{Admitted, Ask, Origin, Refusal, Target};
 use vestibule_urlmap::ForwardDecision;
@@ -13,7 +13,7 @@ use vestibule_urlmap::ForwardDecision;
 use crate::answer::Answer;
 use crate::record::RunRecord;
 use crate::site::Balancer;
-use crate::snapshot::ServerlessNeg;
+use crate::snapshot::{Protocol, ServerlessNeg};
 use crate::trace::Trace;
 use crate::turn::{Next, RequestVariables, Turn, Url};
 
@@ -31,8 +31,6 @@ pub(crate) enum NoDestination {
     Mask(String),
     /// Cloud Run's front does not let the request in.
     Refused(Box<Refusal>),
-    /// The container speaks HTTP/2 only.
-    Protocol,
 }
 
 /// Asks the service that a serverless group names, or that its mask finds in the URL. The mask sees the URL as the
@@ -97,10 +95,15 @@ fn admit(
         Err(refusal) => refusal.service.as_ref().map(|service| Arc::new(EntryHead::new(&service.key, ""))),
     };
     turn.record.run = head.map(|head| RunRecord { head, instance: None, cookie: None, trace });
-    match answer {
-        Ok(admitted) if admitted.revision.protocol == Protocol::H2c => Err(NoDestination::Protocol),
-        Ok(admitted) => Ok(admitted),
-        Err(refusal) => Err(NoDestination::Refused(Box::new(refusal))),
+    answer.map_err(|refusal| NoDestination::Refused(Box::new(refusal)))
+}
+
+/// How the containers of a service are spoken to. One whose port is named `h2c` gets every request in HTTP/2, whatever
+/// the client speaks; any other gets none in it (Cloud Run container contract).
+pub(crate) fn protocol(admitted: &Admitted) -> Protocol {
+    match admitted.revision.protocol {
+        revision::Protocol::Http1 => Protocol::Http1,
+        revision::Protocol::H2c => Protocol::H2c,
     }
 }
 
@@ -120,11 +123,6 @@ pub(crate) async fn refuse(turn: &mut Turn<'_>, why: NoDestination, way: Option<
             turn.answer(Answer::text(404, "Not Found"), None).await
         }
         NoDestination::Refused(refusal) => refuse_run(turn, &refusal, way).await,
-        NoDestination::Protocol => {
-            turn.record.detail =
-                Some("The container's port is named h2c; HTTP/2 to containers is not implemented.".into());
-            turn.answer(Answer::text(501, "Not Implemented: h2c"), None).await
-        }
     }
 }
 

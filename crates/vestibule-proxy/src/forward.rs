@@ -19,9 +19,10 @@ use crate::link::Parts;
 use crate::record::ProxyStatus;
 use crate::relay::{Cut, Relay};
 use crate::site::Balancer;
+use crate::snapshot::Protocol;
 use crate::timers::Passed;
 use crate::turn::{Next, RequestVariables, Turn, Url};
-use crate::upstream::Upstream;
+use crate::upstream::{Target, Upstream};
 use crate::{request_head, response_head, tunnel};
 
 /// What Cloud Run's own log says of an instance that broke off.
@@ -39,6 +40,8 @@ pub(crate) struct Plan<'p> {
     pub(crate) decision: Option<&'p ForwardDecision<'p>>,
     /// From the end of the request to the end of the response.
     pub(crate) limit: Duration,
+    /// How the destination is spoken to.
+    pub(crate) protocol: Protocol,
 }
 
 impl<'p> Plan<'p> {
@@ -142,6 +145,7 @@ impl<'f, 'a> Forward<'f, 'a> {
     }
 
     async fn attempt(&mut self, address: SocketAddr, request: &[u8]) -> Result<Started, Failure> {
+        let target = Target { address, protocol: self.plan.protocol };
         let turn = &mut *self.turn;
         let mut exchange = Exchange {
             pool: &turn.worker.pool,
@@ -153,7 +157,7 @@ impl<'f, 'a> Forward<'f, 'a> {
             response: turn.response,
             interim_size: 0,
         };
-        let result = exchange.attempt(address).await;
+        let result = exchange.attempt(target).await;
         turn.record.response_size += exchange.interim_size;
         result
     }
@@ -205,8 +209,9 @@ impl<'f, 'a> Forward<'f, 'a> {
                 });
                 Some(Outcome::Status { status: view.status(), grpc: grpc.flatten() })
             }
-            Err(Failure::Refused | Failure::ConnectTimeout) => Some(Outcome::ConnectFailure),
-            Err(Failure::Closed | Failure::Malformed(_)) => Some(Outcome::NoResponse),
+            Err(Failure::Refused | Failure::ConnectTimeout | Failure::Tls) => Some(Outcome::ConnectFailure),
+            Err(Failure::Unprocessed) => Some(Outcome::RefusedStream),
+            Err(Failure::Closed | Failure::Reset | Failure::Malformed(_)) => Some(Outcome::NoResponse),
             Err(Failure::Interrupted(Interrupt::Late(Passed::Hard))) if !self.is_over() => {
                 Some(Outcome::NoResponse)
             }
@@ -267,12 +272,12 @@ impl<'f, 'a> Forward<'f, 'a> {
     ) -> (Result<(), Cut>, u64) {
         let turn = &mut *self.turn;
         let (timer, inbound) = (turn.timer, &mut turn.inbound);
-        match turn.client {
-            Client::Http1(client) => {
-                let mut relay = Relay { client, timer, inbound, upstream, sent: 0 };
+        match (turn.client, upstream.link()) {
+            (Client::Http1(client), Some(link)) => {
+                let mut relay = Relay { client, timer, inbound, upstream, link, sent: 0 };
                 (relay.run(turn.out, buffer, framing).await, relay.sent)
             }
-            client => {
+            (client, _) => {
                 let mut relay = FrameRelay { client, timer, inbound, upstream, sent: 0 };
                 (Box::pin(relay.run(turn.out, buffer, framing)).await, relay.sent)
             }
@@ -335,6 +340,8 @@ impl<'f, 'a> Forward<'f, 'a> {
                 Answer::refused()
             }
             Failure::ConnectTimeout => Answer::connect_timeout(),
+            Failure::Tls => Answer::no_tls(),
+            Failure::Reset | Failure::Unprocessed => Answer::reset(),
             Failure::Closed => Answer::terminated(),
             Failure::Malformed(error) => {
                 tracing::debug!(%error, "a backend's response cannot be read");
@@ -392,7 +399,9 @@ impl<'f, 'a> Forward<'f, 'a> {
     async fn switch(&mut self, upstream: Upstream, mut buffer: Buffer, head: usize) -> Next {
         let turn = &mut *self.turn;
         // Nobody asks for it in HTTP/2.
-        let Client::Http1(client) = turn.client else { return Next::Abort };
+        let (Client::Http1(client), Upstream::Http1(connection)) = (turn.client, &upstream) else {
+            return Next::Abort;
+        };
         let view = turn.response.view(buffer.filled());
         let mut out = Vec::with_capacity(512);
         response_head::write_switch(&mut out, &view, self.plan.balancer.is_some());
@@ -405,7 +414,7 @@ impl<'f, 'a> Forward<'f, 'a> {
         // Only the deadline bounds it: a quiet connection is nothing unusual here.
         turn.timer.within(self.deadline.at, Duration::MAX);
         let early = turn.take_early();
-        let (up, down) = tunnel::run(client, &upstream, turn.timer, early, buffer).await;
+        let (up, down) = tunnel::run(client, &connection.link, turn.timer, early, buffer).await;
         turn.record.request_size += up;
         turn.record.response_size += out.len() as u64 + down;
         Next::Close

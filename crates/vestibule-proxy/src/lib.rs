@@ -12,9 +12,9 @@
 //! | `pipeline` | the way of a request, one step a line |
 //! | `destination`, `forward`, `exchange`, `relay`, `tunnel`, `mirror` | to a backend and back |
 //! | `inbound`, `upload` | the client's direction meanwhile |
-//! | `request_head`, `response_head`, `headers`, `answer`, `trace` | what is written |
+//! | `request_head`, `response_head`, `headers`, `answer`, `grpc`, `trace` | what is written |
 //! | `record`, `accesslog` | what is written down |
-//! | `timers`, `buffers`, `link`, `upstream`, `clock`, `peer` | what makes it cheap |
+//! | `timers`, `buffers`, `link`, `upstream`, `trust`, `clock`, `peer` | what makes it cheap |
 //!
 //! # Why a thread a core, and no channel between tasks
 //!
@@ -33,6 +33,7 @@ mod connection;
 mod destination;
 mod exchange;
 mod forward;
+mod grpc;
 mod headers;
 mod http2;
 mod inbound;
@@ -54,6 +55,7 @@ mod testing;
 mod timers;
 pub mod tls;
 mod trace;
+mod trust;
 mod tunnel;
 mod turn;
 mod upload;

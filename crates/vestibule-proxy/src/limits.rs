@@ -125,6 +125,12 @@ pub const MAX_MIRROR_RESPONSE: usize = 1024 * 1024;
 /// Interim responses that a backend may send before the final one.
 pub const MAX_INTERIM_RESPONSES: u32 = 32;
 
+/// Connections of HTTP/2 to one address that a worker holds; more requests than their streams wait on them.
+pub const MAX_SHARED_PER_ADDRESS: usize = 64;
+
+/// Connections that a request is tried on that a backend of HTTP/2 did not take up.
+pub const MAX_UNPROCESSED: u32 = 3;
+
 /// Other endpoints that are tried after connections were refused.
 pub const MAX_CONNECT_ATTEMPTS: u32 = 3;
 

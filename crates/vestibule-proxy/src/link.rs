@@ -60,19 +60,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
     }
 
+    /// Does something else with the stream.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut S) -> T) -> T {
+        act(&mut self.0.borrow_mut())
+    }
+
     /// Ends the writing direction.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
-    }
-}
-
-impl Link<TcpStream> {
-    /// Whether a connection that waits for its next request can still be used: nothing came and it did not end. Costs
-    /// no system call unless the kernel has told of something.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        let read = self.0.borrow().try_read(&mut byte);
-        matches!(read, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 }
 

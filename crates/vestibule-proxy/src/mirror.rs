@@ -1,5 +1,7 @@
 //! Copies of requests, sent to another service and forgotten (`requestMirrorPolicy`).
 
+use std::future::poll_fn;
+
 use tokio::task::spawn_local;
 use vestibule_http1::{Name, encode};
 use vestibule_urlmap::ForwardDecision;
@@ -7,12 +9,14 @@ use vestibule_urlmap::ForwardDecision;
 use crate::buffers::Buffer;
 use crate::destination;
 use crate::headers;
+use crate::http2::ask::{Answered, Asked};
+use crate::http2::pool::Place;
 use crate::limits::{MAX_MIRROR_RESPONSE, MAX_MIRRORS, MIRROR_TIMEOUT};
 use crate::link::Parts;
 use crate::site::Balancer;
 use crate::snapshot::Backend;
 use crate::turn::{Turn, Url};
-use crate::upstream::Upstream;
+use crate::upstream::{Connection, Target};
 
 /// Sends a copy if the route asks for one and this request drew it. A body that was not read whole is not copied, and
 /// serverless services cannot be mirrored to.
@@ -20,11 +24,8 @@ pub(crate) fn start(turn: &Turn<'_>, balancer: &Balancer, url: &Url<'_>, decisio
     let Some(mirror) = decision.action.mirror().filter(|mirror| mirror.chance.hits(fastrand::u64(..))) else {
         return;
     };
-    let Some(Backend::Endpoints { endpoints, .. }) =
-        balancer.service(mirror.service).map(|service| &service.backend)
-    else {
-        return;
-    };
+    let Some(service) = balancer.service(mirror.service) else { return };
+    let Backend::Endpoints { endpoints, .. } = &service.backend else { return };
     if !turn.inbound.is_complete() {
         return;
     }
@@ -36,10 +37,17 @@ pub(crate) fn start(turn: &Turn<'_>, balancer: &Balancer, url: &Url<'_>, decisio
     }
     under_way.set(under_way.get() + 1);
     let request = copy(turn, url);
+    let target = Target { address, protocol: service.protocol };
+    let place = target.protocol.is_http2().then(|| turn.worker.pool.shared.reserve(target));
     spawn_local(async move {
-        let sent = tokio::time::timeout(MIRROR_TIMEOUT, send(address, request)).await;
-        if let Ok(Err(error)) = sent {
-            tracing::debug!(%address, %error, "cannot send a copy of a request");
+        let sending = async {
+            match place {
+                None => send(target, &request).await,
+                Some(place) => ask(target, &request, place).await,
+            }
+        };
+        if let Ok(None) = tokio::time::timeout(MIRROR_TIMEOUT, sending).await {
+            tracing::debug!(%address, "cannot send a copy of a request");
         }
         under_way.set(under_way.get() - 1);
     });
@@ -70,19 +78,37 @@ fn copy(turn: &Turn<'_>, url: &Url<'_>) -> Vec<u8> {
     out
 }
 
-/// Sends the copy and reads what comes back, for a while.
-async fn send(address: std::net::SocketAddr, request: Vec<u8>) -> std::io::Result<()> {
-    let upstream = Upstream::connect(address).await?;
-    let mut parts = Parts::new([&request[..]]);
-    std::future::poll_fn(|cx| parts.poll_write(&upstream.link, cx, |_| ())).await?;
+/// Sends the copy and reads what comes back, for a while. `None`: it could not be sent.
+async fn send(target: Target, request: &[u8]) -> Option<()> {
+    let connection = Connection::connect(target).await.ok()?;
+    let mut parts = Parts::new([request]);
+    poll_fn(|cx| parts.poll_write(&connection.link, cx, |_| ())).await.ok()?;
     let mut read = 0;
     while read < MAX_MIRROR_RESPONSE {
         let mut buffer = Buffer::large();
-        let count = std::future::poll_fn(|cx| upstream.link.poll_read(cx, &mut buffer)).await?;
+        let count = poll_fn(|cx| connection.link.poll_read(cx, &mut buffer)).await.ok()?;
         if count == 0 {
             break;
         }
         read += count;
     }
-    Ok(())
+    Some(())
+}
+
+/// The same on a connection of HTTP/2.
+async fn ask(target: Target, request: &[u8], mut place: Place) -> Option<()> {
+    let mut send = place.ready().await.ok()?;
+    if !place.take() {
+        return None;
+    }
+    let asked = Asked::send(request, true, target.protocol.is_encrypted(), &mut send, place).ok()?;
+    while let Answered::Interim(_) = poll_fn(|cx| asked.poll_head(cx)).await.ok()? {}
+    let mut body = asked.take_body()?;
+    let mut read = 0;
+    while read < MAX_MIRROR_RESPONSE && !body.is_ended() {
+        poll_fn(|cx| body.poll_next(cx)).await.ok()?;
+        read += body.held().len();
+        body.release();
+    }
+    Some(())
 }

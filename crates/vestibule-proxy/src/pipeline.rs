@@ -13,8 +13,10 @@ use vestibule_urlmap::{
 use crate::answer::Answer;
 use crate::destination::{self, Destination, WayBack};
 use crate::forward::{Forward, Plan};
+use crate::grpc;
 use crate::limits::SERVERLESS_TIMEOUT;
 use crate::mirror;
+use crate::peer::Version;
 use crate::site::{Balancer, Site};
 use crate::snapshot::{Backend, Front, FrontAddress};
 use crate::turn::{Next, RequestHeaders, RequestVariables, Turn, Url};
@@ -106,12 +108,15 @@ async fn send_on(
     let Some(service) = balancer.service(decision.service) else {
         return answer_routed(turn, balancer, &decision.headers, Answer::no_backend()).await;
     };
-    let (destination, limit) = match &service.backend {
+    let (destination, limit, protocol) = match &service.backend {
         Backend::Empty => {
             return answer_routed(turn, balancer, &decision.headers, Answer::no_backend()).await;
         }
         Backend::Serverless(neg) => match destination::serverless(turn, neg, url) {
-            Ok(admitted) => (Destination::Run(Box::new(admitted)), SERVERLESS_TIMEOUT),
+            Ok(admitted) => {
+                let protocol = destination::protocol(&admitted);
+                (Destination::Run(Box::new(admitted)), SERVERLESS_TIMEOUT, protocol)
+            }
             Err(refusal) => {
                 let server = (balancer.listener.ip, balancer.listener.port).into();
                 return destination::refuse(turn, refusal, Some(WayBack { decision, server })).await;
@@ -122,7 +127,7 @@ async fn send_on(
             if found.is_empty() {
                 return answer_routed(turn, balancer, &decision.headers, Answer::no_backend()).await;
             }
-            (Destination::Endpoints(found), service.timeout)
+            (Destination::Endpoints(found), service.timeout, service.protocol)
         }
     };
     mirror::start(turn, balancer, url, decision);
@@ -131,9 +136,16 @@ async fn send_on(
         server: (balancer.listener.ip, balancer.listener.port).into(),
         balancer: Some(balancer),
         decision: Some(decision),
-        limit: decision.action.timeout().unwrap_or(limit),
+        limit: with_deadline(turn, decision.action.timeout().unwrap_or(limit)),
+        protocol,
     };
     Forward::new(turn, plan, destination).run().await
+}
+
+/// A call of gRPC may say how long its client waits.
+fn with_deadline(turn: &Turn<'_>, limit: Duration) -> Duration {
+    let asked = (turn.peer.version == Version::Http2).then(|| grpc::timeout(&turn.request)).flatten();
+    asked.map_or(limit, |asked| asked.min(limit))
 }
 
 /// The answer to a CORS preflight request that the route's policy answers.
@@ -200,7 +212,8 @@ async fn enter(turn: &mut Turn<'_>, front: &Front) -> Next {
         server: front.address(),
         balancer: None,
         decision: None,
-        limit: SERVERLESS_TIMEOUT,
+        limit: with_deadline(turn, SERVERLESS_TIMEOUT),
+        protocol: destination::protocol(&admitted),
     };
     Forward::new(turn, plan, Destination::Run(Box::new(admitted))).run().await
 }

@@ -10,7 +10,7 @@ use crate::inbound::{Inbound, Interrupt};
 use crate::limits::COPY_BELOW;
 use crate::link::{ClientStream, Link, Parts};
 use crate::timers::Timer;
-use crate::upstream::Upstream;
+use crate::upstream::{BackendStream, Upstream};
 
 /// Why a response did not get to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(crate) struct Relay<'r, 'a> {
     pub(crate) timer: &'r Timer,
     pub(crate) inbound: &'r mut Inbound<'a>,
     pub(crate) upstream: &'r Upstream,
+    /// The backend's connection.
+    pub(crate) link: &'r Link<BackendStream>,
     /// Bytes that the client took.
     pub(crate) sent: u64,
 }
@@ -112,8 +114,8 @@ impl Relay<'_, '_> {
     /// Reads more of the body; `false` at the end of the connection.
     async fn read(&mut self, buffer: &mut Buffer) -> Result<bool, Cut> {
         buffer.make_room();
-        let (upstream, timer) = (self.upstream, self.timer);
-        let read = |cx: &mut std::task::Context<'_>| match upstream.link.poll_read(cx, buffer) {
+        let (link, timer) = (self.link, self.timer);
+        let read = |cx: &mut std::task::Context<'_>| match link.poll_read(cx, buffer) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(count)) => {
                 timer.moved();

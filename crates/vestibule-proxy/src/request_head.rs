@@ -38,7 +38,10 @@ pub(crate) fn write(out: &mut Vec<u8>, turn: &Turn<'_>, plan: &Plan<'_>, destina
         write_forwarded(out, turn);
         run.trace.write(out);
     }
-    if is_upgrade(request) {
+    if plan.protocol.is_http2() && wants_trailers(request) {
+        out.extend_from_slice(b"te: trailers\r\n");
+    }
+    if is_upgrade(request) && !plan.protocol.is_http2() {
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
     }
     write_framing(out, turn);
@@ -51,6 +54,13 @@ pub(crate) fn write(out: &mut Vec<u8>, turn: &Turn<'_>, plan: &Plan<'_>, destina
 pub(crate) fn is_upgrade(request: &Request<'_>) -> bool {
     request.upgrade().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
         && request.framing() == Framing::Empty
+}
+
+/// gRPC servers ask for it, and `te` says nothing else in HTTP/2 (RFC 9113 section 8.2.2).
+fn wants_trailers(request: &Request<'_>) -> bool {
+    let values = request.fields().iter().filter(|field| field.id == Name::Te);
+    let mut codings = values.flat_map(|field| field.value.of(request.buffer()).split(|&b| b == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 #[derive(PartialEq, Eq)]

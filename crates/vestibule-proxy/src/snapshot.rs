@@ -59,7 +59,33 @@ pub struct BackendService {
     pub log: LogConfig,
     /// Response timeout (`timeoutSec`). Serverless backends have 60 min instead.
     pub timeout: Duration,
+    /// How endpoints are spoken to. Serverless backends have their own way.
+    pub protocol: Protocol,
     pub backend: Backend,
+}
+
+/// `protocol` of a backend service: how requests are spoken to its endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Protocol {
+    /// `HTTP`: HTTP/1.1. The API's default.
+    #[default]
+    Http1,
+    /// `HTTPS`: HTTP/1.1 over TLS.
+    Https,
+    /// `HTTP2`: HTTP/2 over TLS.
+    Http2,
+    /// `H2C`: HTTP/2 without TLS.
+    H2c,
+}
+
+impl Protocol {
+    pub fn is_http2(self) -> bool {
+        matches!(self, Protocol::Http2 | Protocol::H2c)
+    }
+
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Protocol::Https | Protocol::Http2)
+    }
 }
 
 /// `logConfig` of a backend service.

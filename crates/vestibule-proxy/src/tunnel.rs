@@ -8,13 +8,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::buffers::Buffer;
 use crate::link::{ClientStream, Link, Parts};
 use crate::timers::Timer;
-use crate::upstream::Upstream;
+use crate::upstream::BackendStream;
 
 /// Copies until both directions have ended, one breaks, or the deadline passes. `early` is what came behind the
 /// client's request, `rest` what came behind the response. Answers how many bytes went to the backend and the client.
 pub(crate) async fn run(
     client: &Link<ClientStream>,
-    upstream: &Upstream,
+    upstream: &Link<BackendStream>,
     timer: &Timer,
     early: Option<Buffer>,
     rest: Buffer,
@@ -22,8 +22,8 @@ pub(crate) async fn run(
     let mut up = Direction::new(early);
     let mut down = Direction::new(Some(rest));
     poll_fn(|cx| {
-        let up = up.poll(cx, client, &upstream.link, timer);
-        let down = down.poll(cx, &upstream.link, client, timer);
+        let up = up.poll(cx, client, upstream, timer);
+        let down = down.poll(cx, upstream, client, timer);
         match (up, down) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),

@@ -11,6 +11,7 @@ use crate::accesslog::{self, Asked};
 use crate::answer::{Answer, Shape};
 use crate::buffers::Buffer;
 use crate::client::Client;
+use crate::grpc;
 use crate::inbound::Inbound;
 use crate::link::Parts;
 use crate::peer::Peer;
@@ -132,6 +133,7 @@ impl Turn<'_> {
         answer: Answer<'_>,
         levels: Option<(&HeaderLevels<'_>, &dyn Variables)>,
     ) -> Next {
+        let answer = if grpc::is_call(&self.request) { grpc::answer(answer) } else { answer };
         let close = self.must_close();
         let shape = Shape { bodiless: self.request.method() == Method::Head, close };
         self.record.status = answer.status;

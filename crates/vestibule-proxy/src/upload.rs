@@ -4,14 +4,18 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+use http::HeaderMap;
 use vestibule_http1::{BodyDecoder, encode};
 
 use crate::buffers::Buffer;
 use crate::client::Client;
+use crate::http2::ask::Asked;
 use crate::http2::body::Frames;
 use crate::inbound::Interrupt;
+use crate::link::Link;
 use crate::timers::Timer;
-use crate::upstream::Upstream;
+use crate::upstream::{BackendStream, Upstream};
 
 /// Reads of a body in one go before others get their turn.
 const ROUNDS: u32 = 8;
@@ -28,8 +32,12 @@ pub(crate) struct Upload {
 
 /// Where a body comes from. What was read of it last is held until it is written.
 enum Source {
-    Bytes { decoder: BodyDecoder, buffer: Buffer },
-    Frames(Frames),
+    Bytes {
+        decoder: BodyDecoder,
+        buffer: Buffer,
+    },
+    /// Boxed: it is larger than the other, and an idle connection pays for both.
+    Frames(Box<Frames>),
 }
 
 /// A piece of the body that is being written.
@@ -65,7 +73,7 @@ impl Upload {
 
     pub(crate) fn of_frames(body: Frames, chunked: bool) -> Upload {
         let out = Piece::new(chunked, 0..body.held().len(), 0, body.is_ended());
-        Upload { source: Source::Frames(body), chunked, out, touched: false }
+        Upload { source: Source::Frames(Box::new(body)), chunked, out, touched: false }
     }
 
     pub(crate) fn is_touched(&self) -> bool {
@@ -115,17 +123,47 @@ impl Upload {
         upstream: &Upstream,
         timer: &Timer,
     ) -> Poll<io::Result<()>> {
+        match upstream {
+            Upstream::Http1(connection) => ready!(self.poll_bytes(cx, &connection.link, timer))?,
+            Upstream::Http2(asked) => ready!(self.poll_frames(cx, asked, timer))?,
+        }
+        self.source.release(std::mem::take(&mut self.out.consumed));
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &Link<BackendStream>,
+        timer: &Timer,
+    ) -> Poll<io::Result<()>> {
         while self.out.written < self.out.len() {
             self.touched = true;
             let parts = self.out.rest(self.source.held());
-            let count = ready!(upstream.link.poll_write(cx, &parts))?;
+            let count = ready!(link.poll_write(cx, &parts))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             timer.moved();
             self.out.written += count;
         }
-        self.source.release(std::mem::take(&mut self.out.consumed));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Frames have no need of the chunked coding: only the data counts.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, asked: &Asked, timer: &Timer) -> Poll<io::Result<()>> {
+        let ends = self.out.last && !self.source.has_trailers();
+        while self.out.written < self.out.data.len() {
+            self.touched = true;
+            let mut rest = self.source.share(self.out.data.start + self.out.written..self.out.data.end);
+            let count = ready!(asked.poll_data(cx, &mut rest, ends))?;
+            timer.moved();
+            self.out.written += count;
+        }
+        if self.out.last {
+            self.touched = true;
+            asked.end(self.source.take_trailers())?;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -136,6 +174,26 @@ impl Source {
         match self {
             Source::Bytes { buffer, .. } => buffer.filled(),
             Source::Frames(body) => body.held(),
+        }
+    }
+
+    /// A part of what was read, to be kept by whoever sends it. Frames are shared, bytes are copied.
+    fn share(&self, range: Range<usize>) -> Bytes {
+        match self {
+            Source::Bytes { buffer, .. } => Bytes::copy_from_slice(&buffer.filled()[range]),
+            Source::Frames(body) => body.held().slice(range),
+        }
+    }
+
+    fn has_trailers(&self) -> bool {
+        matches!(self, Source::Frames(body) if body.has_trailers())
+    }
+
+    /// What stands behind the body. Bodies in HTTP/1.1 end without (Envoy's default).
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Source::Bytes { .. } => None,
+            Source::Frames(body) => body.take_trailers(),
         }
     }
 

@@ -1,62 +1,171 @@
-//! Connections to backends, kept for the next request. One pool a worker, so none is ever shared or locked.
+//! Connections to backends, and those that are kept for the next request. One pool a worker, so none is ever shared or
+//! locked.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use crate::http2::ask::Asked;
+use crate::http2::pool::SharedPool;
 use crate::limits::{MAX_IDLE_PER_ADDRESS, UPSTREAM_KEEP_ALIVE};
 use crate::link::Link;
+use crate::snapshot::Protocol;
+use crate::trust;
 
-/// A connection to a backend.
-pub(crate) struct Upstream {
+/// Where a request is sent, and how it is spoken there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    pub(crate) link: Link<TcpStream>,
+    pub(crate) protocol: Protocol,
+}
+
+/// What carries one request to a backend and its response back.
+pub(crate) enum Upstream {
+    /// A connection, as long as the request lasts.
+    Http1(Connection),
+    /// A stream of a connection that others use as well.
+    Http2(Box<Asked>),
+}
+
+/// A connection of HTTP/1.1.
+pub(crate) struct Connection {
+    target: Target,
+    pub(crate) link: Link<BackendStream>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectError {
+    Refused,
+    Timeout,
+    /// The backend does not speak TLS, or not what was asked for in it.
+    Tls,
+    /// It was there and has ended.
+    Over,
+}
+
+/// A stream to a backend.
+pub(crate) enum BackendStream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Makes a new connection. An instance may be in a network of its own.
+pub(crate) async fn connect(target: Target) -> Result<BackendStream, ConnectError> {
+    let refused = |error: io::Error| {
+        tracing::debug!(address = %target.address, %error, "cannot connect to a backend");
+        ConnectError::Refused
+    };
+    let stream = vestibule_run::connect(target.address).await.map_err(refused)?;
+    stream.set_nodelay(true).map_err(refused)?;
+    match target.protocol {
+        Protocol::Http1 | Protocol::H2c => Ok(BackendStream::Plain(stream)),
+        Protocol::Https | Protocol::Http2 => secure(stream, target).await,
+    }
+}
+
+thread_local! {
+    /// Of this worker, so that the store of resumable handshakes is not shared either. Without and with HTTP/2.
+    static TLS: [Result<Arc<ClientConfig>, rustls::Error>; 2] = [trust::anyone(b"http/1.1"), trust::anyone(b"h2")];
+}
+
+/// TLS with whoever is there. No name is told: the backend is an address.
+async fn secure(stream: TcpStream, target: Target) -> Result<BackendStream, ConnectError> {
+    let http2 = target.protocol == Protocol::Http2;
+    let config = TLS.with(|tls| tls[usize::from(http2)].clone()).map_err(|_| ConnectError::Tls)?;
+    let name = ServerName::IpAddress(target.address.ip().into());
+    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+        tracing::debug!(address = %target.address, %error, "a TLS handshake with a backend failed");
+        ConnectError::Tls
+    })?;
+    if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        tracing::debug!(address = %target.address, "a backend does not agree to HTTP/2");
+        return Err(ConnectError::Tls);
+    }
+    Ok(BackendStream::Tls(Box::new(stream)))
 }
 
 impl Upstream {
-    /// Makes a new connection. An instance may be in a network of its own.
-    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Upstream> {
-        let stream = vestibule_run::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Upstream { address, link: Link::new(stream) })
+    /// The connection that is this request's alone.
+    pub(crate) fn link(&self) -> Option<&Link<BackendStream>> {
+        match self {
+            Upstream::Http1(connection) => Some(&connection.link),
+            Upstream::Http2(_) => None,
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) async fn connect(target: Target) -> Result<Connection, ConnectError> {
+        Ok(Connection { target, link: Link::new(connect(target).await?) })
+    }
+}
+
+impl Link<BackendStream> {
+    /// Whether a connection that waits for its next request can still be used: nothing came and it did not end. Costs
+    /// no system call unless the kernel has told of something.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.with(|stream| match stream {
+            BackendStream::Plain(stream) => {
+                let mut byte = [0];
+                matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+            }
+            // What comes may be for TLS alone, so it is read through it.
+            BackendStream::Tls(stream) => {
+                let mut byte = [0];
+                let mut target = ReadBuf::new(&mut byte);
+                let mut cx = Context::from_waker(Waker::noop());
+                Pin::new(stream).poll_read(&mut cx, &mut target).is_pending()
+            }
+        })
     }
 }
 
 struct Idle {
-    link: Link<TcpStream>,
+    link: Link<BackendStream>,
     since: Instant,
 }
 
-/// The idle connections of one worker.
+/// The connections of one worker that wait for a request.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>, BuildHasherDefault<AddressHasher>>>,
+    idle: RefCell<HashMap<Target, Vec<Idle>, BuildHasherDefault<AddressHasher>>>,
+    /// Those that carry many requests at once.
+    pub(crate) shared: SharedPool,
 }
 
 impl Pool {
     /// The connection to this address that was used last and is still good.
-    pub(crate) fn take(&self, address: SocketAddr) -> Option<Upstream> {
+    pub(crate) fn take(&self, target: Target) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        let list = idle.get_mut(&address)?;
+        let list = idle.get_mut(&target)?;
         while let Some(found) = list.pop() {
             if found.link.is_quiet() {
-                return Some(Upstream { address, link: found.link });
+                return Some(Connection { target, link: found.link });
             }
         }
         None
     }
 
     /// Keeps a connection whose last response was read to its end.
-    pub(crate) fn put(&self, upstream: Upstream, now: Instant) {
+    pub(crate) fn put(&self, connection: Connection, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        let list = idle.entry(upstream.address).or_default();
+        let list = idle.entry(connection.target).or_default();
         if list.len() < MAX_IDLE_PER_ADDRESS {
-            list.push(Idle { link: upstream.link, since: now });
+            list.push(Idle { link: connection.link, since: now });
         }
     }
 
@@ -66,6 +175,58 @@ impl Pool {
             list.retain(|idle| now.duration_since(idle.since) < UPSTREAM_KEEP_ALIVE && idle.link.is_quiet());
             !list.is_empty()
         });
+        self.shared.sweep(now);
+    }
+}
+
+impl AsyncRead for BackendStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        target: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            BackendStream::Plain(stream) => Pin::new(stream).poll_read(cx, target),
+            BackendStream::Tls(stream) => Pin::new(stream).poll_read(cx, target),
+        }
+    }
+}
+
+impl AsyncWrite for BackendStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            BackendStream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            BackendStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            BackendStream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            BackendStream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            BackendStream::Plain(_) => Poll::Ready(Ok(())),
+            BackendStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            BackendStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            BackendStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
@@ -78,6 +239,18 @@ impl Hasher for AddressHasher {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
     }
 
     fn write_u16(&mut self, number: u16) {
@@ -111,13 +284,14 @@ mod tests {
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
+            let target = Target { address, protocol: Protocol::Http1 };
             let pool = Pool::default();
-            assert!(pool.take(address).is_none());
+            assert!(pool.take(target).is_none());
 
-            pool.put(Upstream::connect(address).await.unwrap(), Instant::now());
+            pool.put(Connection::connect(target).await.unwrap(), Instant::now());
             let (kept, _) = listener.accept().await.unwrap();
-            let taken = pool.take(address).unwrap();
-            assert!(pool.take(address).is_none());
+            let taken = pool.take(target).unwrap();
+            assert!(pool.take(target).is_none());
 
             pool.put(taken, Instant::now());
             drop(kept);
@@ -125,9 +299,9 @@ mod tests {
                 pool.sweep(Instant::now());
                 tokio::task::yield_now().await;
             }
-            assert!(pool.take(address).is_none());
+            assert!(pool.take(target).is_none());
 
-            pool.put(Upstream::connect(address).await.unwrap(), Instant::now());
+            pool.put(Connection::connect(target).await.unwrap(), Instant::now());
             let _kept = listener.accept().await.unwrap();
             pool.sweep(Instant::now() + UPSTREAM_KEEP_ALIVE);
             assert!(pool.idle.borrow().is_empty());

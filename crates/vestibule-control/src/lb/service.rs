@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vestibule_model::{ResourceName, compute};
-use vestibule_proxy::snapshot::{Backend, BackendService, LogConfig, ServerlessNeg};
+use vestibule_proxy::snapshot::{Backend, BackendService, LogConfig, Protocol, ServerlessNeg};
 use vestibule_store::{KeyValue, View};
 use vestibule_urlmap::Mask;
 
@@ -45,8 +45,19 @@ pub fn compile(
         name: name.name.as_str().into(),
         log: log_config(doc.log_config.as_ref()),
         timeout: timeout.unwrap_or(TIMEOUT),
+        protocol: protocol(doc.protocol.as_deref()),
         backend,
     })
+}
+
+/// How endpoints are spoken to. What is stored was checked; a service that does not say speaks HTTP.
+fn protocol(doc: Option<&str>) -> Protocol {
+    match doc {
+        Some("HTTPS") => Protocol::Https,
+        Some("HTTP2") => Protocol::Http2,
+        Some("H2C") => Protocol::H2c,
+        _ => Protocol::Http1,
+    }
 }
 
 fn log_config(doc: Option<&compute::BackendServiceLogConfig>) -> LogConfig {

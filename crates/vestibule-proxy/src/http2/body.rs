@@ -4,8 +4,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
+use http::HeaderMap;
 
-/// A body in frames, the data that was read of it and not passed on.
+/// A body in frames, the data that was read of it and not passed on, and what stands behind it.
 ///
 /// The sender may have a window of bytes under way and no more; it gets room again when what it sent was passed on.
 pub(crate) struct Frames {
@@ -13,13 +14,14 @@ pub(crate) struct Frames {
     held: Bytes,
     /// What of the window is to be given back when `held` was passed on.
     owed: usize,
+    trailers: Option<HeaderMap>,
     ended: bool,
 }
 
 impl Frames {
     pub(crate) fn new(receive: RecvStream) -> Frames {
         let ended = receive.is_end_stream();
-        Frames { receive, held: Bytes::new(), owed: 0, ended }
+        Frames { receive, held: Bytes::new(), owed: 0, trailers: None, ended }
     }
 
     /// Data that was read.
@@ -30,6 +32,14 @@ impl Frames {
     /// All data was read, and the trailers.
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    pub(crate) fn has_trailers(&self) -> bool {
+        self.trailers.is_some()
+    }
+
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
     }
 
     /// What was read was passed on.
@@ -55,7 +65,7 @@ impl Frames {
                 }
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => {
-                    ready!(self.receive.poll_trailers(cx))?;
+                    self.trailers = ready!(self.receive.poll_trailers(cx))?;
                     self.ended = true;
                 }
             }

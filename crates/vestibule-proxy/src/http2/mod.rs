@@ -20,10 +20,13 @@
 //! | `guard` | the frames a client sends, counted before anything is done about them |
 //! | `body` | a body in frames |
 //! | `relay` | a response's body where a side of it is HTTP/2 |
+//! | `pool`, `ask` | connections to backends, and a request on one |
 
+pub(crate) mod ask;
 pub(crate) mod body;
 mod guard;
 pub(crate) mod pivot;
+pub(crate) mod pool;
 pub(crate) mod relay;
 pub(crate) mod serve;
 pub(crate) mod stream;

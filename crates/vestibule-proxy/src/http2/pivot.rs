@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode, Uri, request};
 use vestibule_http1::encode;
 
 /// A message that HTTP/2 calls malformed (RFC 9113 section 8.1.1): the stream it came on ends, and nothing of it goes on.
@@ -95,6 +95,22 @@ fn is_of_connection(name: &HeaderName) -> bool {
         || name.as_str() == "proxy-connection"
 }
 
+/// Appends a response's head. `ended`: no body follows.
+pub(crate) fn write_response(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    fields: &HeaderMap,
+) -> Result<(), Malformed> {
+    // No switching of protocols in HTTP/2 (RFC 9113 section 8.6).
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Malformed);
+    }
+    encode::status_line(out, status.as_u16(), b"");
+    write_fields(out, fields)?;
+    encode::end_of_head(out);
+    Ok(())
+}
+
 /// The lines of a head that this crate wrote, without its first.
 struct Lines {
     text: Bytes,
@@ -149,10 +165,34 @@ pub(crate) fn read_response(text: &[u8]) -> (Response<()>, usize) {
     (response, body)
 }
 
+/// A request whose head this crate wrote, for a backend, and where its body stands in `text`.
+pub(crate) fn read_request(text: &[u8], https: bool) -> Result<(Request<()>, usize), Malformed> {
+    let body = memchr::memmem::find(text, b"\r\n\r\n").map_or(text.len(), |end| end + 4);
+    let mut words = text[..body].split(|&b| b == b' ');
+    let method = words.next().and_then(|method| Method::from_bytes(method).ok()).ok_or(Malformed)?;
+    let target = words.next().ok_or(Malformed)?;
+    let mut fields = HeaderMap::with_capacity(USUAL_FIELDS);
+    let mut lines = lines(&text[..body]);
+    let mut authority = None;
+    while let Some((name, value)) = lines.next() {
+        match name {
+            header::HOST => authority = Some(value),
+            header::EXPECT => {}
+            name => drop(fields.append(name, value)),
+        }
+    }
+    let mut request = Request::new(());
+    let authority = authority.as_ref().map(HeaderValue::as_bytes).ok_or(Malformed)?;
+    let scheme = if https { "https" } else { "http" };
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target);
+    *request.uri_mut() = uri.build().map_err(|_| Malformed)?;
+    *request.method_mut() = method;
+    *request.headers_mut() = fields;
+    Ok((request, body))
+}
+
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
 
     fn text(request: Request<()>, ended: bool) -> Result<String, Malformed> {
@@ -202,5 +242,22 @@ mod tests {
         assert_eq!((response.status().as_u16(), &text[body..]), (404, &b"body\r\n\r\n"[..]));
         let fields: Vec<_> = response.headers().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
         assert_eq!(fields, [("a", &b"1"[..]), ("a", b""), ("via", b"1.1 google")]);
+    }
+
+    #[test]
+    fn a_request_comes_out_of_text() {
+        let text = b"PUT /a?b HTTP/1.1\r\nhost: c:1\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\r\nxy";
+        let (request, body) = read_request(text, false).unwrap();
+        assert_eq!(request.uri(), "http://c:1/a?b");
+        assert_eq!((request.method(), request.headers().len(), &text[body..]), (&Method::PUT, 1, &b"xy"[..]));
+    }
+
+    #[test]
+    fn a_response_becomes_text() {
+        let mut out = Vec::new();
+        let fields = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("e"))]);
+        write_response(&mut out, StatusCode::OK, &fields).unwrap();
+        assert_eq!(out, b"HTTP/1.1 200 OK\r\netag: e\r\n\r\n");
+        assert_eq!(write_response(&mut out, StatusCode::SWITCHING_PROTOCOLS, &fields), Err(Malformed));
     }
 }

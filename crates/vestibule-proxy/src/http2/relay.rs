@@ -10,13 +10,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use vestibule_http1::{BodyDecoder, Framing, Side, encode};
 
+use super::body::Frames;
 use crate::buffers::Buffer;
 use crate::client::Client;
 use crate::inbound::{Inbound, Interrupt};
 use crate::link::{ClientStream, Link, Parts};
 use crate::relay::Cut;
 use crate::timers::Timer;
-use crate::upstream::Upstream;
+use crate::upstream::{BackendStream, Upstream};
 
 /// A response on its way.
 pub(crate) struct FrameRelay<'r, 'a> {
@@ -37,7 +38,8 @@ struct Piece {
 
 /// Where a response's body comes from.
 enum Source<'b> {
-    Bytes { decoder: BodyDecoder, buffer: &'b mut Buffer },
+    Bytes { decoder: BodyDecoder, buffer: &'b mut Buffer, link: &'b Link<BackendStream> },
+    Frames(Frames),
 }
 
 impl FrameRelay<'_, '_> {
@@ -50,7 +52,13 @@ impl FrameRelay<'_, '_> {
         framing: Framing,
     ) -> Result<(), Cut> {
         let chunked = matches!(framing, Framing::Chunked | Framing::UntilClose);
-        let mut source = Source::Bytes { decoder: BodyDecoder::new(framing, Side::Upstream), buffer };
+        let mut source = match self.upstream {
+            Upstream::Http1(connection) => {
+                let decoder = BodyDecoder::new(framing, Side::Upstream);
+                Source::Bytes { decoder, buffer, link: &connection.link }
+            }
+            Upstream::Http2(asked) => Source::Frames(asked.take_body().ok_or(Cut::Upstream(None))?),
+        };
         let mut first = Some(head);
         loop {
             // What is there already goes with the head.
@@ -61,6 +69,7 @@ impl FrameRelay<'_, '_> {
             };
             let last = piece.last;
             self.write(first.take().unwrap_or_default(), piece, chunked).await?;
+            source.release();
             if last {
                 return Ok(());
             }
@@ -68,10 +77,9 @@ impl FrameRelay<'_, '_> {
     }
 
     async fn next(&mut self, source: &mut Source<'_>) -> Result<Piece, Cut> {
-        let (upstream, timer) = (self.upstream, self.timer);
-        let read = |cx: &mut Context<'_>| source.poll_next(cx, upstream);
-        let piece = self.inbound.during(Some(upstream), read).await??;
-        timer.moved();
+        let read = |cx: &mut Context<'_>| source.poll_next(cx);
+        let piece = self.inbound.during(Some(self.upstream), read).await??;
+        self.timer.moved();
         Ok(piece)
     }
 
@@ -143,7 +151,7 @@ impl Source<'_> {
     /// What of the body is there without reading. `None`: nothing, and it is not at its end.
     fn ready(&mut self) -> Result<Option<Piece>, Cut> {
         match self {
-            Source::Bytes { decoder, buffer } => {
+            Source::Bytes { decoder, buffer, .. } => {
                 let piece =
                     decoder.decode(buffer.filled_mut()).map_err(|error| Cut::Upstream(Some(error)))?;
                 let data = Bytes::copy_from_slice(&buffer.filled()[piece.data]);
@@ -151,15 +159,19 @@ impl Source<'_> {
                 let last = decoder.is_done();
                 Ok((last || !data.is_empty()).then_some(Piece { data, last, trailers: None }))
             }
+            Source::Frames(body) if body.is_ended() => {
+                Ok(Some(Piece { data: Bytes::new(), last: true, trailers: None }))
+            }
+            Source::Frames(_) => Ok(None),
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>, upstream: &Upstream) -> Poll<Result<Piece, Cut>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Cut>> {
         loop {
             match self {
-                Source::Bytes { decoder, buffer } => {
+                Source::Bytes { decoder, buffer, link } => {
                     buffer.make_room();
-                    match ready!(upstream.link.poll_read(cx, buffer)) {
+                    match ready!(link.poll_read(cx, buffer)) {
                         Ok(0) => {
                             decoder.end().map_err(|_| Cut::Upstream(None))?;
                             return Poll::Ready(Ok(Piece { data: Bytes::new(), last: true, trailers: None }));
@@ -171,7 +183,19 @@ impl Source<'_> {
                         return Poll::Ready(Ok(piece));
                     }
                 }
+                Source::Frames(body) => {
+                    ready!(body.poll_next(cx)).map_err(|_| Cut::Upstream(None))?;
+                    let (data, last) = (body.held().clone(), body.is_ended());
+                    return Poll::Ready(Ok(Piece { data, last, trailers: body.take_trailers() }));
+                }
             }
+        }
+    }
+
+    /// The last piece was passed on.
+    fn release(&mut self) {
+        if let Source::Frames(body) = self {
+            body.release();
         }
     }
 }

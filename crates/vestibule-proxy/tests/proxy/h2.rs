@@ -24,6 +24,7 @@ pub struct Answer {
     pub status: StatusCode,
     pub fields: HeaderMap,
     pub body: Vec<u8>,
+    pub trailers: Option<HeaderMap>,
 }
 
 impl Answer {
@@ -40,7 +41,7 @@ impl Client {
     /// Without TLS, with prior knowledge.
     pub fn clear(address: SocketAddr) -> Client {
         let runtime = runtime();
-        let send = runtime.block_on(async { start(TcpStream::connect(address).await.unwrap()).await });
+        let send = runtime.block_on(async { start(connect(address).await).await });
         Client { runtime, send }
     }
 
@@ -49,7 +50,7 @@ impl Client {
         let runtime = runtime();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let send = runtime.block_on(async {
-            let stream = TcpStream::connect(address).await.unwrap();
+            let stream = connect(address).await;
             let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
             start(stream).await
@@ -102,6 +103,12 @@ impl Client {
     }
 }
 
+async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
@@ -123,6 +130,6 @@ async fn read(response: ResponseFuture) -> Result<Answer, h2::Error> {
         stream.flow_control().release_capacity(data.len())?;
         body.extend_from_slice(&data);
     }
-    stream.trailers().await?;
-    Ok(Answer { status: parts.status, fields: parts.headers, body })
+    let trailers = stream.trailers().await?;
+    Ok(Answer { status: parts.status, fields: parts.headers, body, trailers })
 }

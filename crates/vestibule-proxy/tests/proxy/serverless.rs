@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vestibule_proxy::ProxyConfig;
 use vestibule_proxy::snapshot::{self, Front, FrontAddress, ServerlessNeg};
-use vestibule_run::desired::{Ingress, Protocol};
+use vestibule_run::desired::Ingress;
 use vestibule_urlmap::Mask;
 
 use crate::backend::{Backend, ok};
@@ -19,7 +19,7 @@ fn world(backend: &Backend) -> World {
     World::with(ProxyConfig::default(), Some(Instances::at(backend.address)))
 }
 
-fn neg(service: Option<&str>, mask: Option<&str>) -> snapshot::Backend {
+pub fn neg(service: Option<&str>, mask: Option<&str>) -> snapshot::Backend {
     snapshot::Backend::Serverless(ServerlessNeg {
         name: "neg".into(),
         project: "p".into(),
@@ -175,15 +175,6 @@ fn an_instance_that_breaks_off_is_blamed() {
     let runs = world.entries("cloud_run_revision", 2);
     assert!(runs[1]["textPayload"].as_str().unwrap().contains("connection to the instance had an error"));
     assert_eq!(runs[1]["severity"], "ERROR");
-}
-
-#[test]
-fn http2_to_containers_is_said_to_be_missing() {
-    let backend = Backend::text("hello");
-    let world = world(&backend);
-    world.deploy("svc", |_, revision| revision.protocol = Protocol::H2c);
-    world.serve(Site::of(neg(Some("svc"), None)));
-    assert_eq!(world.get("/").status(), 501);
 }
 
 /// The default URL, from outside and from inside.

@@ -16,7 +16,9 @@ use vestibule_iam::Issuer;
 use vestibule_logs::store::ListRequest;
 use vestibule_logs::{LogLimits, LogStore, Query};
 use vestibule_proxy::limits::Timeouts;
-use vestibule_proxy::snapshot::{Backend, BackendService, Front, Listener, LogConfig, Routes, Snapshot};
+use vestibule_proxy::snapshot::{
+    Backend, BackendService, Front, Listener, LogConfig, Protocol, Routes, Snapshot,
+};
 use vestibule_proxy::tls::Tls;
 use vestibule_proxy::{Dependencies, ListenerError, Proxy, ProxyConfig};
 use vestibule_run::desired::{Container, Desired, Ingress, Revision, Service, ServiceKey, TrafficTarget};
@@ -69,6 +71,7 @@ pub fn service(backend: Backend) -> BackendService {
         name: "bs".into(),
         log: LogConfig { enable: true, sample_rate: 1.0, tls_fields: true },
         timeout: Duration::from_secs(30),
+        protocol: Protocol::Http1,
         backend,
     }
 }
