@@ -9,8 +9,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use vestibule_vpc::NetworkId;
 
@@ -22,6 +23,8 @@ use crate::wire::{self, MAX_UDP, MIN_UDP, Query};
 const MAX_ASKING: usize = 1024;
 /// TCP connections of one network at the same time.
 const MAX_CONNECTIONS: usize = 256;
+/// Questions of one TCP connection that are under way at the same time; the next is read when one is answered.
+const MAX_PIPELINED: usize = 64;
 /// How long a TCP connection may idle (RFC 7766 section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
 /// The largest message over TCP: its length has two octets.
@@ -146,41 +149,68 @@ impl Server {
         }
     }
 
+    /// A conversation over TCP: questions are answered as soon as each can be, so that one which waits for another server
+    /// does not hold up those behind it (RFC 7766, sections 6.2.1.1 and 7).
     async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut message = Vec::new();
-        let mut out = Vec::new();
-        loop {
-            let Ok(read) = tokio::time::timeout(IDLE, read_message(&mut stream, &mut message)).await else {
-                return Ok(());
-            };
-            read?;
-            out.clear();
-            out.extend_from_slice(&[0, 0]);
-            match wire::read_query(&message) {
-                Ok(query) => {
-                    if !self.resolver.now(&self.network).write(&query, MAX_TCP, &mut out) {
-                        self.resolver.write_asking(&self.network, &query, MAX_TCP, &mut out).await;
-                    }
-                }
-                Err(rejected) => {
-                    if wire::write_rejection(&message, &rejected, &mut out).is_none() {
-                        return Ok(());
-                    }
-                }
+        let (mut reader, mut writer) = stream.split();
+        let (sender, mut answers) = mpsc::channel(MAX_PIPELINED);
+        // Ends what is under way when the conversation ends.
+        let mut under_way = JoinSet::new();
+        let reading = self.questions(&mut reader, sender, &mut under_way);
+        let writing = async {
+            while let Some(answer) = answers.recv().await {
+                // A client that does not read is as good as one that does not ask.
+                tokio::time::timeout(IDLE, writer.write_all(&answer)).await??;
             }
-            let length = (out.len() - 2) as u16;
-            out[..2].copy_from_slice(&length.to_be_bytes());
-            // A client that does not read is as good as one that does not ask.
-            match tokio::time::timeout(IDLE, stream.write_all(&out)).await {
-                Ok(written) => written?,
-                Err(_) => return Ok(()),
+            Ok(())
+        };
+        tokio::try_join!(reading, writing).map(drop)
+    }
+
+    /// Reads questions until there are no more, and has each answered into `answers`, which also limits how many are under
+    /// way.
+    async fn questions(
+        &self,
+        reader: &mut ReadHalf<'_>,
+        answers: mpsc::Sender<Vec<u8>>,
+        under_way: &mut JoinSet<()>,
+    ) -> io::Result<()> {
+        let mut message = Vec::new();
+        loop {
+            match tokio::time::timeout(IDLE, read_message(reader, &mut message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+                // Idle, or at its end; what was asked before is still answered.
+                Ok(Err(_)) | Err(_) => return Ok(()),
+            }
+            while under_way.try_join_next().is_some() {}
+            let Ok(slot) = answers.clone().reserve_owned().await else { return Ok(()) };
+            let mut out = vec![0, 0];
+            match answer(&self.resolver.now(&self.network), &message, |_| MAX_TCP, &mut out) {
+                Outcome::Answered => drop(slot.send(framed(out))),
+                Outcome::Ask => drop(under_way.spawn(self.clone().ask_into(message.clone(), out, slot))),
+                Outcome::Dropped => return Ok(()),
             }
         }
     }
+
+    /// Answers a question that other servers must be asked for.
+    async fn ask_into(self, message: Vec<u8>, mut out: Vec<u8>, slot: mpsc::OwnedPermit<Vec<u8>>) {
+        let Ok(query) = wire::read_query(&message) else { return };
+        self.resolver.write_asking(&self.network, &query, MAX_TCP, &mut out).await;
+        drop(slot.send(framed(out)));
+    }
 }
 
-async fn read_message(stream: &mut TcpStream, message: &mut Vec<u8>) -> io::Result<()> {
+/// Writes the length of a message into the two octets before it.
+fn framed(mut out: Vec<u8>) -> Vec<u8> {
+    let length = (out.len() - 2) as u16;
+    out[..2].copy_from_slice(&length.to_be_bytes());
+    out
+}
+
+async fn read_message(stream: &mut ReadHalf<'_>, message: &mut Vec<u8>) -> io::Result<()> {
     let length = usize::from(stream.read_u16().await?);
     message.resize(length, 0);
     stream.read_exact(message).await.map(drop)
@@ -218,7 +248,7 @@ fn turn(
         };
         let message = &buffers.message[..length];
         buffers.answer.clear();
-        match answer(now, message, &mut buffers.answer) {
+        match answer(now, message, udp_limit, &mut buffers.answer) {
             Outcome::Dropped => {}
             Outcome::Ask => {
                 later.extend(peer.try_into().ok().map(|peer| Waiting::Ask(message.to_vec(), peer)))
@@ -249,9 +279,10 @@ enum Outcome {
     Dropped,
 }
 
-fn answer(now: &Now<'_>, message: &[u8], out: &mut Vec<u8>) -> Outcome {
+/// `limit` says how long the answer may be.
+fn answer(now: &Now<'_>, message: &[u8], limit: impl Fn(&Query<'_>) -> usize, out: &mut Vec<u8>) -> Outcome {
     match wire::read_query(message) {
-        Ok(query) if now.write(&query, udp_limit(&query), out) => Outcome::Answered,
+        Ok(query) if now.write(&query, limit(&query), out) => Outcome::Answered,
         Ok(_) => Outcome::Ask,
         Err(rejected) => match wire::write_rejection(message, &rejected, out) {
             Some(()) => Outcome::Answered,

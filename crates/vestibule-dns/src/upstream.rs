@@ -16,6 +16,8 @@ use crate::wire::{self, Rcode, Record};
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long all servers together may take; clients of resolvers give up after 5 to 10 seconds.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(6);
+/// How often a server that says nothing is asked: a datagram may have been lost.
+const ROUNDS: usize = 2;
 /// The longest message that is read over UDP. We offer no EDNS, so 512 octets is what a server may send.
 const MAX_DATAGRAM: usize = 4096;
 
@@ -47,7 +49,7 @@ impl Paths {
         Paths { vpc: Some(vpc) }
     }
 
-    /// Asks each server in turn, as seen from `network`, until one answers.
+    /// Asks each server in turn, as seen from `network`, until one answers; those that were silent once more.
     pub(crate) async fn ask(
         &self,
         network: &NetworkId,
@@ -66,19 +68,42 @@ impl Paths {
         name: &Name,
         wanted: u16,
     ) -> Option<Heard> {
-        for Target { address: server, path } in servers {
-            for way in self.ways(network, *server, *path) {
-                match tokio::time::timeout(SERVER_TIMEOUT, ask_one(&way, name, wanted)).await {
-                    Ok(Ok(answer)) => return Some(answer),
-                    // What the network has no route to may be reached from the machine.
-                    Ok(Err(error)) if error.kind() == io::ErrorKind::NetworkUnreachable => continue,
-                    Ok(Err(error)) => tracing::debug!(%server, %error, "a name server did not answer"),
-                    Err(_) => tracing::debug!(%server, "a name server did not answer in time"),
+        let mut asked: Vec<Target> = servers.to_vec();
+        for _ in 0..ROUNDS {
+            let mut silent = Vec::new();
+            for target in asked {
+                match self.ask_server(network, target, name, wanted).await {
+                    Ok(heard) => return Some(heard),
+                    Err(error) => {
+                        tracing::debug!(server = %target.address, %error, "a name server did not answer");
+                        silent.extend((error.kind() == io::ErrorKind::TimedOut).then_some(target));
+                    }
                 }
-                break;
             }
+            asked = silent;
         }
         None
+    }
+
+    /// Asks one server, once.
+    async fn ask_server(
+        &self,
+        network: &NetworkId,
+        server: Target,
+        name: &Name,
+        wanted: u16,
+    ) -> io::Result<Heard> {
+        let mut last = io::Error::from(io::ErrorKind::NetworkUnreachable);
+        for way in self.ways(network, server.address, server.path) {
+            match tokio::time::timeout(SERVER_TIMEOUT, ask_one(&way, name, wanted)).await {
+                Ok(Ok(heard)) => return Ok(heard),
+                // What the network has no route to may be reached from the machine.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::NetworkUnreachable => last = error,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+        Err(last)
     }
 
     /// The ways to a server, the first that leads there to be taken.

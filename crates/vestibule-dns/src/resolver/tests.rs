@@ -288,6 +288,52 @@ async fn what_is_too_long_for_udp_comes_over_tcp_pipelined_and_split() {
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "the conversation ends with the server");
 }
 
+/// A question that waits for another server does not hold up those behind it; a client that has said all it wants to say
+/// still gets its answers.
+#[tokio::test]
+async fn over_tcp_each_answer_comes_when_it_is_ready() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let above = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let resolver = Resolver::new(vec![above.local_addr().unwrap()]);
+    let zones = vec![plain("example.com.", "n", &[("www.example.com.", "A", "10.0.0.1")])];
+    resolver.apply(Table { generation: 1, zones, ..Table::default() });
+    let (sockets, at) = sockets();
+    tokio::spawn(serve(resolver, network("n"), sockets, std::future::pending()));
+    let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+    let framed = |message: Vec<u8>| [(message.len() as u16).to_be_bytes().to_vec(), message].concat();
+    let both = [framed(question("slow.example.net", kind::A)), framed(question("www.example.com", kind::A))];
+    stream.write_all(&both.concat()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(crate::wire::read_answer(&answer).unwrap().answers.len(), 1, "ours comes first");
+    let mut asked = [0; 512];
+    let (length, peer) = above.recv_from(&mut asked).await.unwrap();
+    asked[2] |= 0x80;
+    above.send_to(&asked[..length], peer).await.unwrap();
+    let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer[3] & 0xf, 0, "the other server's answer");
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "and then nothing more");
+}
+
+/// The first datagram is lost; the second is not.
+#[tokio::test]
+async fn a_silent_server_is_asked_again() {
+    let above = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let resolver = Resolver::new(vec![above.local_addr().unwrap()]);
+    let server = tokio::spawn(async move {
+        let mut asked = [0; 512];
+        above.recv_from(&mut asked).await.unwrap();
+        let (length, peer) = above.recv_from(&mut asked).await.unwrap();
+        asked[2] |= 0x80;
+        above.send_to(&asked[..length], peer).await.unwrap();
+    });
+    let answer = resolver.lookup(&network("n"), &"x.example.net".parse().unwrap(), kind::A).await;
+    assert_eq!(answer.rcode, Rcode::NoError);
+    server.await.unwrap();
+}
+
 /// Malformed datagrams are answered or dropped, and the server goes on.
 #[tokio::test]
 async fn bad_datagrams_do_no_harm() {
