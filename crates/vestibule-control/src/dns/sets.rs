@@ -56,16 +56,18 @@ impl Dns<'_> {
             let zone = find_zone_in(change, project, zone)?;
             let old = stored(change, &zone, name, kind)?;
             let mut new = old.clone();
+            // Data and a policy take each other's place.
+            for (given, other) in [("rrdatas", "routingPolicy"), ("routingPolicy", "rrdatas")] {
+                if body.get(given).is_some_and(|value| !value.is_null()) && !body.contains_key(other) {
+                    new.remove(other);
+                }
+            }
             document::merge(&mut new, body);
             for (field, fixed) in [("name", canonical(name)), ("type", kind.to_owned())] {
                 let value = document::text(&new, field).unwrap_or_default();
                 if value != fixed && canonical(value) != fixed {
                     return Err(invalid(&format!("entity.resourceRecordSet.{field}"), value));
                 }
-            }
-            // Data and a policy take each other's place.
-            if old.contains_key("rrdatas") && new.contains_key("routingPolicy") {
-                new.remove("rrdatas");
             }
             Ok(records::apply(change, &zone, &[Value::Object(new)], &[Value::Object(old)], &ALONE)?.0)
         })?;

@@ -431,6 +431,52 @@ fn policies_are_echoed_and_weights_obeyed() {
 }
 
 #[test]
+fn data_and_a_policy_take_each_others_place() {
+    let cloud = Cloud::new();
+    cloud.zone("z", "example.com.");
+    cloud.add("z", "w.example.com.", "A", &["10.0.0.1"]).unwrap();
+    let patch = |body: Value| cloud.dns().patch_set(PROJECT, "z", "w.example.com.", "A", members(body));
+    let geo = json!({ "geo": { "items": [
+        { "location": "us-central1", "rrdatas": ["10.0.0.2"] },
+        { "location": "europe-west1", "rrdatas": ["10.0.0.3"] },
+    ] } });
+    let patched = patch(json!({ "routingPolicy": geo })).unwrap();
+    assert_eq!((&patched["routingPolicy"], patched.get("rrdatas")), (&geo, None));
+    assert_eq!(cloud.address("n", "w.example.com"), Some(Ipv4Addr::new(10, 0, 0, 2)));
+    let patched = patch(json!({ "rrdatas": ["10.0.0.4"] })).unwrap();
+    assert_eq!((patched.get("routingPolicy"), &patched["rrdatas"]), (None, &json!(["10.0.0.4"])));
+    assert_eq!(cloud.address("n", "w.example.com"), Some(Ipv4Addr::new(10, 0, 0, 4)));
+    assert!(text(patch(json!({ "rrdatas": ["10.0.0.4"], "routingPolicy": geo }))).contains("routingPolicy"));
+}
+
+#[test]
+fn routing_policies_are_checked() {
+    let cloud = Cloud::new();
+    cloud.zone("z", "example.com.");
+    let make = |policy: Value| {
+        let body = json!({ "name": "w.example.com.", "type": "A", "ttl": 5, "routingPolicy": policy });
+        text(cloud.dns().create_set(PROJECT, "z", members(body)))
+    };
+    let item = |location: &str, data: &str| json!({ "location": location, "rrdatas": [data] });
+    let geo = |items: Value| json!({ "geo": { "items": items } });
+    for (policy, part) in [
+        (json!({}), "routingPolicy"),
+        (json!({ "wrr": { "items": [] } }), "wrr.items"),
+        (json!({ "wrr": { "items": [{ "weight": -1.0, "rrdatas": ["10.0.0.1"] }] } }), "weight"),
+        (json!({ "wrr": { "items": [{ "weight": 1.0, "rrdatas": [] }] } }), "rrdatas"),
+        (geo(json!([])), "geo.items"),
+        (geo(json!([{ "rrdatas": ["10.0.0.1"] }])), "geo.items[0].location"),
+        (geo(json!([item("a", "10.0.0.1"), item("a", "10.0.0.2")])), "geo.items[1].location"),
+        (geo(json!([item("a", "10.0.0.1"), item("b", "no address")])), "no address"),
+        (json!({ "wrr": { "items": [] }, "geo": { "items": [] } }), "geo"),
+        (json!({ "primaryBackup": {} }), "primaryTargets"),
+    ] {
+        let told = make(policy.clone());
+        assert!(told.contains(part), "{policy}: {told}");
+    }
+}
+
+#[test]
 fn peering_and_forwarding_zones_hold_no_records() {
     let cloud = Cloud::new();
     cloud.create(private("target", "shared.example.", &["m"])).unwrap();
