@@ -80,6 +80,19 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The same, where commands that make something tell of what is there already in other words.
+    pub fn making(answer: &Answer, project: &str) -> Failure {
+        match answer.status {
+            409 => Failure::Failed(format!(
+                "Resource in projects [{project}] is the subject of a conflict: {}",
+                answer.error_message()
+            )),
+            _ => Failure::http(answer),
+        }
+    }
+}
+
 impl From<Unreachable> for Failure {
     fn from(error: Unreachable) -> Failure {
         Failure::Failed(error.to_string())

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::{absolute, pages, zone_path, zones_path};
+use super::{absolute, name_servers, pages, shown, zone_path, zones_path};
 use crate::gcloud::compute::networks_kind;
 use crate::gcloud::error::Failure;
 use crate::gcloud::grammar::{Command, Flag, Group};
@@ -25,10 +25,11 @@ pub fn group() -> Group {
                 .arg(NAME, "The name of the zone.")
                 .flag(Flag::text("dns-name", "The domain, such as internal.example.com.").metavar("DNS_NAME").required())
                 .flag(Flag::choice("visibility", &["private", "public"], "Who sees the zone. Default: public."))
+                .flag(Flag::pairs("labels", "Labels."))
                 .flags(settings())
                 .examples(&["gcloud dns managed-zones create internal-zone --dns-name=internal.example.com. --visibility=private --networks=my-vpc"]),
         )
-        .command(Command::new("update", "Update an existing Cloud DNS managed-zone.", update).arg(NAME, "The name of the zone.").flags(settings()))
+        .command(Command::new("update", "Update an existing Cloud DNS managed-zone.", update).arg(NAME, "The name of the zone.").flags(settings()).flags(label_changes()))
         .command(Command::new("delete", "Delete an empty Cloud DNS managed-zone.", delete).arg(NAME, "The name of the zone."))
         .command(Command::new("describe", "View the details of a Cloud DNS managed-zone.", describe).arg(NAME, "The name of the zone."))
         .command(Command::new("list", "View the list of all your managed-zones.", list).flags(list_flags()))
@@ -38,13 +39,20 @@ fn settings() -> Vec<Flag> {
     vec![
         Flag::text("description", "What the zone is for."),
         Flag::list("networks", "VPC networks that see a private zone.").metavar("NETWORK"),
-        Flag::pairs("labels", "Labels."),
         Flag::list("forwarding-targets", "Name servers that answer for the zone.").metavar("IP_ADDRESS"),
         Flag::list("private-forwarding-targets", "The same, always reached through the VPC network.")
             .metavar("IP_ADDRESS"),
         Flag::text("target-network", "The network whose zones answer (DNS peering)."),
         Flag::text("target-project", "The project of that network."),
         Flag::toggle("log-dns-queries", "Logs queries for the zone."),
+    ]
+}
+
+fn label_changes() -> Vec<Flag> {
+    vec![
+        Flag::pairs("update-labels", "Labels to set."),
+        Flag::list("remove-labels", "Labels to remove.").metavar("KEY"),
+        Flag::switch("clear-labels", "Removes all labels."),
     ]
 }
 
@@ -66,11 +74,8 @@ fn apply(inv: &Invocation<'_>, body: &mut Map<String, Value>) -> Result<(), Fail
         let labels: Map<String, Value> = labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         body.insert("labels".into(), Value::Object(labels));
     }
-    let plain =
-        args.list("forwarding-targets").unwrap_or_default().iter().map(|ip| json!({"ipv4Address": ip}));
-    let private = args.list("private-forwarding-targets").unwrap_or_default().iter();
-    let private = private.map(|ip| json!({"ipv4Address": ip, "forwardingPath": "private"}));
-    let targets: Vec<Value> = plain.chain(private).collect();
+    let list = |flag| args.list(flag).unwrap_or_default();
+    let targets = name_servers(list("forwarding-targets"), list("private-forwarding-targets"));
     if !targets.is_empty() {
         body.insert("forwardingConfig".into(), json!({"targetNameServers": targets}));
     }
@@ -98,6 +103,11 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
              have NO network or GKE clusters binding.\n          ",
         ));
     }
+    if visibility == "public" && args.list("networks").is_some_and(|networks| !networks.is_empty()) {
+        return Err(Failure::new(
+            "Invalid value for [--networks]: If --visibility is set to public (default), setting networks is not allowed.",
+        ));
+    }
     let mut body = Map::new();
     body.insert("name".into(), json!(name));
     body.insert("dnsName".into(), json!(absolute(args.text("dns-name").unwrap_or_default())));
@@ -105,27 +115,57 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     apply(inv, &mut body)?;
     let answer = inv.api.post(&format!("{}?alt=json", zones_path(inv)), &Value::Object(body))?;
     if !answer.is_success() {
-        return Err(Failure::http(&answer));
+        return Err(Failure::making(&answer, &inv.project()));
     }
     inv.status(&format!("Created [{}{}].", inv.api.base(), zone_path(inv, name)));
     inv.show_made(&[answer.body], Display::NOTHING)
 }
 
+/// Labels are changed first, on their own. Whoever names no change gets none.
 fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     let name = inv.args.name(NAME);
+    let path = zone_path(inv, name);
+    if inv.args.has_any(&["update-labels", "remove-labels", "clear-labels"]) {
+        let zone = inv.api.get(&format!("{path}?alt=json"))?;
+        if !zone.is_success() {
+            return Err(Failure::http(&zone));
+        }
+        let mut zone = zone.body;
+        zone["labels"] = Value::Object(changed_labels(inv, &zone));
+        write(inv, "PUT", &path, &zone)?;
+    }
     let mut body = Map::new();
     apply(inv, &mut body)?;
     if body.is_empty() {
-        return Err(Failure::new("At least one property must be modified."));
+        return Ok(());
     }
     body.insert("name".into(), json!(name));
-    let path = zone_path(inv, name);
-    let answer = inv.api.call("PATCH", &format!("{path}?alt=json"), Some(&Value::Object(body)))?;
+    write(inv, "PATCH", &path, &Value::Object(body))
+}
+
+fn changed_labels(inv: &Invocation<'_>, zone: &Value) -> Map<String, Value> {
+    let mut labels = match inv.args.on("clear-labels") {
+        true => Map::new(),
+        false => zone.get("labels").and_then(Value::as_object).cloned().unwrap_or_default(),
+    };
+    for key in inv.args.list("remove-labels").unwrap_or_default() {
+        labels.remove(key);
+    }
+    for (key, value) in inv.args.pairs("update-labels").unwrap_or_default() {
+        labels.insert(key.clone(), json!(value));
+    }
+    labels
+}
+
+/// Changes a zone, and waits until it is so.
+fn write(inv: &Invocation<'_>, method: &str, path: &str, body: &Value) -> Result<(), Failure> {
+    let answer = inv.api.call(method, &format!("{path}?alt=json"), Some(body))?;
     if !answer.is_success() {
         return Err(Failure::http(&answer));
     }
+    let name = inv.args.name(NAME);
     inv.status(&format!("Updating managed zone [{name}]..."));
-    wait(inv, &path, &answer.body)?;
+    wait(inv, path, &answer.body)?;
     inv.status(".....done.");
     Ok(())
 }
@@ -166,7 +206,7 @@ fn delete(inv: &Invocation<'_>) -> Result<(), Failure> {
 fn describe(inv: &Invocation<'_>) -> Result<(), Failure> {
     let answer = inv.api.get(&format!("{}?alt=json", zone_path(inv, inv.args.name(NAME))))?;
     match answer.is_success() {
-        true => inv.show(&answer.body, Display::YAML),
+        true => inv.show(&shown(answer.body), Display::YAML),
         false => Err(Failure::http(&answer)),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{pages, rules};
+use super::{name_servers, pages, rules, shown};
 use crate::gcloud::compute::networks_kind;
 use crate::gcloud::error::Failure;
 use crate::gcloud::grammar::{Command, Flag, Group};
@@ -126,8 +126,8 @@ fn server_settings() -> Vec<Flag> {
             .metavar("NAME_SERVERS"),
         Flag::list("private-alternative-name-servers", "The same, always reached through the VPC network.")
             .metavar("NAME_SERVERS"),
-        Flag::switch("enable-inbound-forwarding", "Lets others than the networks' machines ask."),
-        Flag::switch("enable-logging", "Logs queries."),
+        Flag::toggle("enable-inbound-forwarding", "Lets others than the networks' machines ask."),
+        Flag::toggle("enable-logging", "Logs queries."),
     ]
 }
 
@@ -150,10 +150,9 @@ fn apply_server(inv: &Invocation<'_>, body: &mut Map<String, Value>) -> Result<(
     apply_common(inv, body)?;
     let args = &inv.args;
     if args.has_any(&["alternative-name-servers", "private-alternative-name-servers"]) {
-        let plain = args.list("alternative-name-servers").unwrap_or_default().iter();
-        let private = args.list("private-alternative-name-servers").unwrap_or_default().iter();
-        let private = private.map(|ip| json!({address_field(ip): ip, "forwardingPath": "private"}));
-        let servers: Vec<Value> = plain.map(|ip| json!({address_field(ip): ip})).chain(private).collect();
+        let list = |flag| args.list(flag).unwrap_or_default();
+        let servers =
+            name_servers(list("alternative-name-servers"), list("private-alternative-name-servers"));
         match servers.is_empty() {
             true => body.remove("alternativeNameServerConfig"),
             false => body.insert("alternativeNameServerConfig".into(), json!({"targetNameServers": servers})),
@@ -162,16 +161,11 @@ fn apply_server(inv: &Invocation<'_>, body: &mut Map<String, Value>) -> Result<(
     for (flag, field) in
         [("enable-inbound-forwarding", "enableInboundForwarding"), ("enable-logging", "enableLogging")]
     {
-        if args.on(flag) {
-            body.insert(field.into(), json!(true));
+        if let Some(on) = args.toggle(flag) {
+            body.insert(field.into(), json!(on));
         }
     }
     Ok(())
-}
-
-/// Where a name server's address stands.
-fn address_field(address: &str) -> &'static str {
-    if address.contains(':') { "ipv6Address" } else { "ipv4Address" }
 }
 
 fn dns64(on: bool) -> Value {
@@ -204,10 +198,10 @@ fn create_response(inv: &Invocation<'_>) -> Result<(), Failure> {
 fn create(inv: &Invocation<'_>, kind: Kind, body: Map<String, Value>) -> Result<(), Failure> {
     let answer = inv.api.post(&format!("{}?alt=json", kind.collection_path(inv)), &without_empty(body))?;
     if !answer.is_success() {
-        return Err(Failure::http(&answer));
+        return Err(Failure::making(&answer, &inv.project()));
     }
     inv.status(&format!("Created {} [{}{}].", kind.word, inv.api.base(), kind.path(inv)));
-    inv.show(&answer.body, JSON)
+    inv.show(&shown(answer.body), JSON)
 }
 
 /// gcloud sends no empty list, wherever one is.
@@ -253,7 +247,7 @@ fn update(
     }
     if !inv.args.has_any(given) {
         inv.status("Nothing to update.");
-        return inv.show(&found.body, JSON);
+        return inv.show(&shown(found.body), JSON);
     }
     let mut body = found.body.as_object().cloned().unwrap_or_default();
     apply(&mut body)?;
@@ -265,11 +259,11 @@ fn update(
     match kind.member {
         "policy" => {
             inv.status(&format!("Updated Policy [{}].", policy["name"].as_str().unwrap_or_default()));
-            inv.show(&policy, JSON)
+            inv.show(&shown(policy), JSON)
         }
         _ => {
             rules::report_update(inv, kind.word, &policy);
-            inv.show(&answer.body, JSON)
+            inv.show(&shown(answer.body), JSON)
         }
     }
 }
@@ -280,19 +274,24 @@ fn delete(inv: &Invocation<'_>, kind: Kind) -> Result<(), Failure> {
     if !answer.is_success() {
         return Err(Failure::http(&answer));
     }
+    if kind.member == SERVER.member {
+        inv.status(&format!("Deleted policy [{}].", inv.args.name(kind.positional)));
+        return Ok(());
+    }
     inv.status(&format!("Deleted {} [{}{path}].", kind.word, inv.api.base()));
-    Ok(())
+    inv.show(&json!({}), JSON)
 }
 
 fn describe(inv: &Invocation<'_>, kind: Kind) -> Result<(), Failure> {
     let answer = inv.api.get(&format!("{}?alt=json", kind.path(inv)))?;
     match answer.is_success() {
-        true => inv.show(&answer.body, JSON),
+        true => inv.show(&shown(answer.body), JSON),
         false => Err(Failure::http(&answer)),
     }
 }
 
 fn list(inv: &Invocation<'_>, kind: Kind, display: Display) -> Result<(), Failure> {
     let path = kind.collection_path(inv);
-    inv.list(pages(inv, &path, "", kind.collection)?, display)
+    let found = pages(inv, &path, "", kind.collection)?;
+    inv.list(found.into_iter().map(shown).collect(), display)
 }

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{absolute, pages, transaction, transfer, zone_path};
+use super::{absolute, changes, limited, pages, routing, shown, transaction, transfer, zone_path};
 use crate::gcloud::error::Failure;
 use crate::gcloud::grammar::{Command, Flag, Group, Rule};
 use crate::gcloud::invocation::{Display, Invocation};
 use crate::gcloud::{query, segment, tree::list_flags};
 
-pub const TABLE: Display = Display::new("table(name,type,ttl,rrdatas.list():label=DATA)");
+pub const TABLE: Display =
+    Display::computed("table(name,type,ttl,shownData:label=DATA)", routing::shown_data);
 
 /// The time to live of a record that names none, seconds.
 const DEFAULT_TTL: i64 = 0;
@@ -25,13 +26,15 @@ pub fn group() -> Group {
     let name = "The name of the records, such as api.internal.example.com.";
     Group::new("record-sets", "Manage the record-sets within your managed-zones.")
         .group(transaction::group())
+        .group(changes::group())
         .command(
             Command::new("create", "Create a record-set in a managed-zone.", create)
                 .arg("DNS_NAME", name)
                 .flags([zone_flag(), type_flag()])
                 .flag(Flag::int("ttl", "The time to live, seconds."))
                 .flag(Flag::list("rrdatas", "The data of the records.").metavar("RRDATA"))
-                .rule(Rule::OneOf(vec![vec!["rrdatas"]]))
+                .flags(routing::flags())
+                .rule(Rule::OneOf(vec![vec!["rrdatas"], vec!["routing-policy-type"]]))
                 .examples(&["gcloud dns record-sets create api.internal.example.com. --zone=internal-zone --type=A --ttl=300 --rrdatas=10.0.0.100"]),
         )
         .command(
@@ -40,7 +43,8 @@ pub fn group() -> Group {
                 .flags([zone_flag(), type_flag()])
                 .flag(Flag::int("ttl", "The time to live, seconds."))
                 .flag(Flag::list("rrdatas", "The data of the records.").metavar("RRDATA"))
-                .rule(Rule::AnyOf(vec!["ttl", "rrdatas"])),
+                .flags(routing::flags())
+                .rule(Rule::OneOf(vec![vec!["rrdatas"], vec!["routing-policy-type"]])),
         )
         .command(Command::new("delete", "Delete a record-set from a managed-zone.", delete).arg("DNS_NAME", name).flags([zone_flag(), type_flag()]))
         .command(
@@ -70,7 +74,8 @@ fn rrset_path(inv: &Invocation<'_>) -> String {
     format!("{}/{}/{}", rrsets_path(inv), segment(&name), inv.args.text("type").unwrap_or_default())
 }
 
-fn record(inv: &Invocation<'_>) -> Value {
+fn record(inv: &Invocation<'_>) -> Result<Value, Failure> {
+    let kind = inv.args.text("type").unwrap_or_default();
     let mut record = json!({
         "kind": "dns#resourceRecordSet",
         "name": absolute(inv.args.name("DNS_NAME")),
@@ -80,9 +85,12 @@ fn record(inv: &Invocation<'_>) -> Value {
         record["ttl"] = json!(ttl);
     }
     if let Some(data) = inv.args.list("rrdatas") {
-        record["rrdatas"] = json!(as_data(inv.args.text("type").unwrap_or_default(), data));
+        record["rrdatas"] = json!(as_data(kind, data));
     }
-    record
+    if let Some(policy) = routing::policy(inv, kind)? {
+        record["routingPolicy"] = policy;
+    }
+    Ok(record)
 }
 
 /// Data from the command line, as the API wants it: texts in quotes.
@@ -98,21 +106,21 @@ pub fn as_data(kind: &str, words: &[String]) -> Vec<String> {
 }
 
 fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
-    let mut body = record(inv);
+    let mut body = record(inv)?;
     if body.get("ttl").is_none() {
         body["ttl"] = json!(DEFAULT_TTL);
     }
     let answer = inv.api.post(&format!("{}?alt=json", rrsets_path(inv)), &body)?;
     match answer.is_success() {
-        true => inv.show_made(&[answer.body], TABLE),
+        true => inv.show_made(&[shown(answer.body)], TABLE),
         false => Err(Failure::http(&answer)),
     }
 }
 
 fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
-    let answer = inv.api.call("PATCH", &format!("{}?alt=json", rrset_path(inv)), Some(&record(inv)))?;
+    let answer = inv.api.call("PATCH", &format!("{}?alt=json", rrset_path(inv)), Some(&record(inv)?))?;
     match answer.is_success() {
-        true => inv.show_made(&[answer.body], TABLE),
+        true => inv.show_made(&[shown(answer.body)], TABLE),
         false => Err(Failure::http(&answer)),
     }
 }
@@ -130,14 +138,14 @@ fn delete(inv: &Invocation<'_>) -> Result<(), Failure> {
 fn describe(inv: &Invocation<'_>) -> Result<(), Failure> {
     let answer = inv.api.get(&format!("{}?alt=json", rrset_path(inv)))?;
     match answer.is_success() {
-        true => inv.show(&answer.body, TABLE),
+        true => inv.show(&shown(answer.body), TABLE),
         false => Err(Failure::http(&answer)),
     }
 }
 
 fn list(inv: &Invocation<'_>) -> Result<(), Failure> {
     let found = read_all(inv, inv.args.text("name"), inv.args.text("type"))?;
-    inv.list(found, TABLE)
+    inv.list(limited(inv, found.into_iter().map(shown).collect()), TABLE)
 }
 
 /// The zone's records, of a name and type where they are given.

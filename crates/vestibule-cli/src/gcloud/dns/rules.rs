@@ -2,13 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::pages;
 use super::policies::{JSON, RESPONSE_POLICY, response_policy_path, without_empty};
+use super::{pages, shown};
 use crate::gcloud::error::Failure;
 use crate::gcloud::grammar::{Command, Flag, Group, Kind, split_pairs};
 use crate::gcloud::invocation::Invocation;
 use crate::gcloud::segment;
 use crate::gcloud::tree::list_flags;
+
+const BYPASS: &str = "bypassResponsePolicy";
 
 const RULE: &str = "RESPONSE_POLICY_RULE";
 
@@ -43,7 +45,11 @@ fn dns_name() -> Flag {
 
 fn actions() -> Vec<Flag> {
     vec![
-        Flag::text("behavior", "bypassResponsePolicy: the name is resolved as if there were no policy."),
+        Flag::choice(
+            "behavior",
+            &["behaviorUnspecified", BYPASS],
+            "bypassResponsePolicy: the name is resolved as if there were no policy.",
+        ),
         Flag::new(
             "local-data",
             Kind::Repeated,
@@ -75,7 +81,7 @@ fn apply(inv: &Invocation<'_>, body: &mut Map<String, Value>) -> Result<(), Fail
     if let Some(behavior) = inv.args.text("behavior") {
         body.remove("localData");
         match behavior {
-            "bypassResponsePolicy" => body.insert("behavior".into(), json!(behavior)),
+            BYPASS => body.insert("behavior".into(), json!(behavior)),
             _ => body.remove("behavior"),
         };
     }
@@ -115,7 +121,7 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
         return Err(Failure::http(&answer));
     }
     inv.status(&format!("Created ResponsePolicyRule [{}{}].", inv.api.base(), path(inv)));
-    inv.show(&answer.body, JSON)
+    inv.show(&shown(answer.body), JSON)
 }
 
 fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
@@ -126,7 +132,7 @@ fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     }
     if !inv.args.has_any(&["dns-name", "local-data", "behavior"]) {
         inv.status("Nothing to update.");
-        return inv.show(&found.body, JSON);
+        return inv.show(&shown(found.body), JSON);
     }
     let mut body = found.body.as_object().cloned().unwrap_or_default();
     apply(inv, &mut body)?;
@@ -135,7 +141,7 @@ fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
         return Err(Failure::http(&answer));
     }
     report_update(inv, "ResponsePolicyRule", &answer.body["responsePolicyRule"]);
-    inv.show(&answer.body, JSON)
+    inv.show(&shown(answer.body), JSON)
 }
 
 /// gcloud prints the whole resource where it means its name.
@@ -150,18 +156,19 @@ fn delete(inv: &Invocation<'_>) -> Result<(), Failure> {
         return Err(Failure::http(&answer));
     }
     inv.status(&format!("Deleted ResponsePolicyRule [{}{path}].", inv.api.base()));
-    Ok(())
+    inv.show(&json!({}), JSON)
 }
 
 fn describe(inv: &Invocation<'_>) -> Result<(), Failure> {
     let answer = inv.api.get(&format!("{}?alt=json", path(inv)))?;
     match answer.is_success() {
-        true => inv.show(&answer.body, JSON),
+        true => inv.show(&shown(answer.body), JSON),
         false => Err(Failure::http(&answer)),
     }
 }
 
 fn list(inv: &Invocation<'_>) -> Result<(), Failure> {
     let path = rules_path(inv, inv.args.name(RESPONSE_POLICY));
-    inv.list(pages(inv, &path, "", "responsePolicyRules")?, JSON)
+    let found = pages(inv, &path, "", "responsePolicyRules")?;
+    inv.list(found.into_iter().map(shown).collect(), JSON)
 }

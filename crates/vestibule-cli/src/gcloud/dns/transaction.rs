@@ -177,8 +177,9 @@ fn execute(inv: &Invocation<'_>) -> Result<(), Failure> {
     let list = |field: &str| change[field].as_array().cloned().unwrap_or_default();
     if import::is_nothing(&list("additions"), &list("deletions")) {
         inv.status(&format!("Nothing to do, empty transaction [{name}]"));
-        return std::fs::remove_file(path)
-            .map_err(|error| Failure::new(format!("[{name}] could not be removed: {error}")));
+        std::fs::remove_file(path)
+            .map_err(|error| Failure::new(format!("[{name}] could not be removed: {error}")))?;
+        return inv.list(Vec::new(), CHANGE_TABLE);
     }
     let zone = inv.args.text("zone").unwrap_or_default();
     let changes = format!("{}/changes", zone_path(inv, zone));
