@@ -232,7 +232,7 @@ impl Clients {
             }),
             resolv_conf: guest
                 .is_some()
-                .then(|| self.resolv_conf(&request.project))
+                .then(|| self.resolv_conf(&request.project, &identity.zone))
                 .transpose()
                 .map_err(internal)?,
             namespace: guest.map(|guest| host::Namespace { network: guest.network, user: guest.user }),
@@ -251,11 +251,13 @@ impl Clients {
         gateway.ok_or_else(|| Error::internal(format!("{} has no gateway", subnetwork.relative())))
     }
 
-    /// A file for `/etc/resolv.conf`, as VMs have it.
-    fn resolv_conf(&self, project: &str) -> std::io::Result<String> {
-        let file = self.0.surroundings.run_dir.join(format!("resolv-{project}.conf"));
-        let text =
-            format!("search c.{project}.internal google.internal\nnameserver {}\n", vestibule_dns::RESOLVER);
+    /// A file for `/etc/resolv.conf`, as VMs with zonal names have it: a neighbour's short name is enough.
+    fn resolv_conf(&self, project: &str, zone: &str) -> std::io::Result<String> {
+        let file = self.0.surroundings.run_dir.join(format!("resolv-{project}-{zone}.conf"));
+        let text = format!(
+            "search {zone}.c.{project}.internal c.{project}.internal google.internal\nnameserver {}\n",
+            vestibule_dns::RESOLVER
+        );
         std::fs::write(&file, text)?;
         Ok(file.display().to_string())
     }

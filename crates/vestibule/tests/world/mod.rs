@@ -267,11 +267,11 @@ fn first_line(child: &mut Child) -> String {
     line.trim_end().to_owned()
 }
 
-fn terminate(child: &Child) {
+pub fn terminate(child: &Child) {
     let _ = Command::new("kill").arg(child.id().to_string()).status();
 }
 
-fn wait(child: &mut Child) -> ExitStatus {
+pub fn wait(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + LIMIT;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
