@@ -24,7 +24,10 @@ pub(crate) fn call(found: Found, query: &str, body: &Bytes) -> Result<Call, Refu
             }
         } else if name == "fields" || name == "$fields" {
             fields = Some(value);
-        } else if !name.starts_with('$') && !STANDARD_PARAMETERS.contains(&name.as_str()) {
+        } else if !name.starts_with('$')
+            && !STANDARD_PARAMETERS.contains(&name.as_str())
+            && !is_partial_success(method, &name)
+        {
             return Err(unknown_query(&name));
         }
     }
@@ -34,6 +37,13 @@ pub(crate) fn call(found: Found, query: &str, body: &Bytes) -> Result<Call, Refu
         }
     }
     Ok(Call { method, params, query: declared, fields, body: self::body(method, body)? })
+}
+
+/// Lists of Compute Engine take `returnPartialSuccess`, and gcloud up to 528 sends it; discovery documents have dropped
+/// it since. It means nothing here: a list never fails in part.
+fn is_partial_success(method: &Method, name: &str) -> bool {
+    let is_list = method.id.ends_with(".list") || method.id.ends_with(".aggregatedList");
+    name == "returnPartialSuccess" && method.id.starts_with("compute.") && is_list
 }
 
 /// The pairs of a query string. `+` is a space.
@@ -110,6 +120,14 @@ mod tests {
     }
 
     const NETWORKS: &str = "/compute/v1/projects/demo/global/networks";
+
+    #[test]
+    fn lists_of_compute_take_partial_success() {
+        assert!(decoded("GET", NETWORKS, "returnPartialSuccess=True", "").is_ok());
+        let all = "/compute/v1/projects/demo/aggregated/forwardingRules";
+        assert!(decoded("GET", all, "returnPartialSuccess=true", "").is_ok());
+        assert!(decoded("GET", &format!("{NETWORKS}/n"), "returnPartialSuccess=true", "").is_err());
+    }
 
     #[test]
     fn query_parameters_are_declared_standard_or_refused() {
