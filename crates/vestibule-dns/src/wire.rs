@@ -229,13 +229,14 @@ fn read_record(message: &[u8], start: usize) -> Option<(Record, usize)> {
     Some((Record { name: Name::from_wire(&name), kind: word(0), class: word(2), ttl, data }, end))
 }
 
-/// Record data with the names in it written out, for the types that RFC 3597 section 4 allows to compress.
+/// Record data with the names in it written out, for the types that RFC 3597 section 4 allows to compress. Nothing may
+/// follow them but the numbers of an SOA record, so that what is written out still has a length of two octets.
 fn expand(message: &[u8], kind: u16, data: Range<usize>) -> Option<Vec<u8>> {
-    let (fixed, names) = match kind {
-        kind::NS | kind::CNAME | kind::PTR => (0, 1),
-        kind::MX => (2, 1),
-        kind::SRV => (6, 1),
-        kind::SOA => (0, 2),
+    let (fixed, names, numbers) = match kind {
+        kind::NS | kind::CNAME | kind::PTR => (0, 1, 0),
+        kind::MX => (2, 1, 0),
+        kind::SRV => (6, 1, 0),
+        kind::SOA => (0, 2, 20),
         _ => return Some(message.get(data)?.to_vec()),
     };
     let mut out = message.get(data.start..data.start + fixed)?.to_vec();
@@ -245,7 +246,7 @@ fn expand(message: &[u8], kind: u16, data: Range<usize>) -> Option<Vec<u8>> {
         out.extend_from_slice(&name);
         at = next;
     }
-    out.extend_from_slice(message.get(at..data.end)?);
+    out.extend_from_slice(message.get(at..data.end).filter(|rest| rest.len() == numbers)?);
     Some(out)
 }
 

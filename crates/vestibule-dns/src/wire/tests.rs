@@ -93,6 +93,21 @@ fn a_compressed_answer_is_written_out() {
     assert_eq!(reply.answers[0].data, Name::parse("www.example").unwrap().wire());
 }
 
+/// What follows a name could make the data longer than two octets can tell, once the name is written out.
+#[test]
+fn nothing_follows_a_name_in_data() {
+    let with = |data: &[u8]| {
+        let mut message = query();
+        (message[2], message[7]) = (0x81, 1);
+        message.extend_from_slice(&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 9, 0, data.len() as u8]);
+        message.extend_from_slice(data);
+        read_answer(&message).is_some()
+    };
+    assert!(with(&[0xc0, 12]));
+    assert!(!with(&[0xc0, 12, 0]));
+    assert!(!with(&[0xc0]));
+}
+
 #[test]
 fn pointers_that_loop_or_look_ahead_are_malformed() {
     for pointer in [[0xc0, 25], [0xc0, 40]] {
