@@ -26,7 +26,7 @@ pub struct World {
     server: Option<Server>,
     network_mode: &'static str,
     /// Further flags of `serve`.
-    flags: &'static [&'static str],
+    flags: Vec<&'static str>,
 }
 
 struct Server {
@@ -54,7 +54,8 @@ impl World {
     }
 
     /// The same with further flags of `serve`.
-    pub fn start_with(network_mode: &'static str, flags: &'static [&'static str]) -> World {
+    pub fn start_with(network_mode: &'static str, flags: &[&'static str]) -> World {
+        let flags = flags.to_vec();
         let mut world = World { home: TempDir::new().unwrap(), server: None, network_mode, flags };
         std::fs::create_dir(world.path("bin")).unwrap();
         std::os::unix::fs::symlink(BINARY, world.path("bin/gcloud")).unwrap();
@@ -78,7 +79,7 @@ impl World {
                 "--state-dir",
             ])
             .arg(self.path("state"))
-            .args(self.flags)
+            .args(&self.flags)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -27,6 +27,9 @@ pub struct Command {
     pub positionals: Vec<Positional>,
     pub flags: Vec<Flag>,
     pub rules: Vec<Rule>,
+    /// Names of those flags that belong to one container. Where there are any, `--container=NAME` begins the part of the
+    /// command line that is about the container NAME.
+    pub of_container: Vec<&'static str>,
     pub examples: &'static [&'static str],
     /// gcloud's way to write the positionals in a usage line, where it is not the plain one.
     pub usage_head: Option<&'static str>,
@@ -123,6 +126,7 @@ impl Command {
             positionals: Vec::new(),
             flags: Vec::new(),
             rules: Vec::new(),
+            of_container: Vec::new(),
             examples: &[],
             usage_head: None,
             run,
@@ -160,6 +164,14 @@ impl Command {
     }
 
     pub fn flags(mut self, flags: impl IntoIterator<Item = Flag>) -> Command {
+        self.flags.extend(flags);
+        self
+    }
+
+    /// Flags of one container; all others of the command are about what holds the containers.
+    pub fn container_flags(mut self, flags: impl IntoIterator<Item = Flag>) -> Command {
+        let flags: Vec<Flag> = flags.into_iter().collect();
+        self.of_container.extend(flags.iter().map(|flag| flag.name));
         self.flags.extend(flags);
         self
     }

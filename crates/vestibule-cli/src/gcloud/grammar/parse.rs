@@ -13,6 +13,8 @@ use super::values::{ValueError, parse_duration, split_list, split_pairs};
 pub struct Args {
     flags: BTreeMap<&'static str, Given>,
     positionals: BTreeMap<&'static str, Vec<String>>,
+    /// What was said of each container behind its `--container`, in order.
+    containers: Vec<(String, Args)>,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +82,11 @@ impl Args {
             Given::Pairs(pairs) => Some(pairs),
             _ => None,
         }
+    }
+
+    /// The containers that the command line names, each with its flags.
+    pub fn containers(&self) -> &[(String, Args)] {
+        &self.containers
     }
 
     pub fn has(&self, flag: &str) -> bool {
@@ -171,13 +178,16 @@ struct Reader<'t> {
     command: &'t Command,
     inherited: Vec<&'t Flag>,
     args: Args,
+    /// The container that the words are about, counted in the order of `args`.
+    container: Option<usize>,
     loose: Vec<String>,
     unknown: Vec<String>,
 }
 
 impl<'t> Reader<'t> {
     fn new(path: Vec<&'static str>, command: &'t Command, inherited: Vec<&'t Flag>) -> Reader<'t> {
-        Reader { path, command, inherited, args: Args::default(), loose: Vec::new(), unknown: Vec::new() }
+        let (args, loose, unknown) = (Args::default(), Vec::new(), Vec::new());
+        Reader { path, command, inherited, args, container: None, loose, unknown }
     }
 
     fn read(mut self, words: &[String]) -> Result<Parsed<'t>, Misuse> {
@@ -200,17 +210,25 @@ impl<'t> Reader<'t> {
         }
         self.place_words();
         self.complain_of_unknown()?;
+        self.check_containers()?;
         self.check_required()?;
         self.check_rules()?;
         Ok(Parsed::Run { path: self.path, command: self.command, args: self.args })
     }
 
+    /// The flag of that name that may stand here.
     fn find(&self, name: &str) -> Option<&'t Flag> {
         let own = self.command.flags.iter().find(|f| f.name == name);
+        if self.container.is_some() {
+            return own.filter(|flag| self.command.of_container.contains(&flag.name));
+        }
         own.or_else(|| self.inherited.iter().find(|f| f.name == name).copied())
     }
 
     fn find_short(&self, letter: char) -> Option<&'t Flag> {
+        if self.container.is_some() {
+            return None;
+        }
         let own = self.command.flags.iter().find(|f| f.short == Some(letter));
         own.or_else(|| self.inherited.iter().find(|f| f.short == Some(letter)).copied())
     }
@@ -224,6 +242,13 @@ impl<'t> Reader<'t> {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (word, None),
         };
+        if name == "--container" && !self.command.of_container.is_empty() {
+            let Some(container) = inline.or_else(|| rest.next().cloned()) else {
+                return Err(self.usage("argument --container: expected one argument".into()));
+            };
+            self.begin_container(container);
+            return Ok(());
+        }
         let found = match name.strip_prefix("--") {
             Some(long) => self.find(long).map(|flag| (flag, true)).or_else(|| {
                 let flag = self.find(long.strip_prefix("no-")?)?;
@@ -240,7 +265,7 @@ impl<'t> Reader<'t> {
             return match inline {
                 Some(value) => Err(self.argument(flag, format!("ignored explicit argument '{value}'"))),
                 None => {
-                    self.args.flags.insert(flag.name, Given::Switch(positive));
+                    self.given().insert(flag.name, Given::Switch(positive));
                     Ok(())
                 }
             };
@@ -254,6 +279,42 @@ impl<'t> Reader<'t> {
             },
         };
         self.store(flag, &value)
+    }
+
+    /// What follows is about this container.
+    fn begin_container(&mut self, name: String) {
+        let containers = &mut self.args.containers;
+        let at = containers.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            containers.push((name, Args::default()));
+            containers.len() - 1
+        });
+        self.container = Some(at);
+    }
+
+    /// Where the flags go that stand here.
+    fn given(&mut self) -> &mut BTreeMap<&'static str, Given> {
+        match self.container.and_then(|at| self.args.containers.get_mut(at)) {
+            Some((_, args)) => &mut args.flags,
+            None => &mut self.args.flags,
+        }
+    }
+
+    /// Where containers are named, each flag of a container must say which it means.
+    fn check_containers(&self) -> Result<(), Misuse> {
+        let stray: Vec<String> = match self.args.containers.is_empty() {
+            true => Vec::new(),
+            false => {
+                let stray = self.command.of_container.iter().filter(|flag| self.args.has(flag));
+                stray.map(|flag| format!("--{flag}")).collect()
+            }
+        };
+        match stray.is_empty() {
+            true => Ok(()),
+            false => Err(self.usage(format!(
+                "When --container is specified {} must be specified after --container.",
+                stray.join(", ")
+            ))),
+        }
     }
 
     /// A flag that gcloud has and Vestibule lacks is an error of its own; anything else is collected, as gcloud
@@ -272,14 +333,15 @@ impl<'t> Reader<'t> {
 
     fn store(&mut self, flag: &'t Flag, value: &str) -> Result<(), Misuse> {
         let given = self.value(flag, value)?;
-        match (self.args.flags.get_mut(flag.name), given) {
+        let all = self.given();
+        match (all.get_mut(flag.name), given) {
             (Some(Given::Many(old)), Given::Many(new)) => old.extend(new),
             (Some(Given::Pairs(old)), Given::Pairs(new)) => {
                 old.retain(|(key, _)| !new.iter().any(|(k, _)| k == key));
                 old.extend(new);
             }
             (_, given) => {
-                self.args.flags.insert(flag.name, given);
+                all.insert(flag.name, given);
             }
         }
         Ok(())
@@ -378,17 +440,21 @@ impl<'t> Reader<'t> {
     }
 
     fn check_rules(&self) -> Result<(), Misuse> {
-        self.command.rules.iter().try_for_each(|rule| self.check_rule(rule))
+        let all = std::iter::once(&self.args).chain(self.args.containers.iter().map(|(_, args)| args));
+        // A rule that asks for a flag is about the command, one that forbids two at once about each container too.
+        all.enumerate().try_for_each(|(at, args)| {
+            let rules =
+                self.command.rules.iter().filter(|rule| at == 0 || matches!(rule, Rule::Exclusive(_)));
+            rules.into_iter().try_for_each(|rule| self.check_rule(args, rule))
+        })
     }
 
-    fn check_rule(&self, rule: &Rule) -> Result<(), Misuse> {
-        let given = |sets: &[Vec<&'static str>]| sets.iter().filter(|set| self.args.has_any(set)).count();
+    fn check_rule(&self, args: &Args, rule: &Rule) -> Result<(), Misuse> {
+        let given = |sets: &[Vec<&'static str>]| sets.iter().filter(|set| args.has_any(set)).count();
         match rule {
             Rule::Exclusive(sets) if given(sets) > 1 => {
-                let first = sets
-                    .iter()
-                    .find(|set| self.args.has_any(set))
-                    .map_or(String::new(), |set| self.dashed(set));
+                let first =
+                    sets.iter().find(|set| args.has_any(set)).map_or(String::new(), |set| self.dashed(set));
                 let all: Vec<String> = sets.iter().map(|set| self.dashed(set)).collect();
                 Err(self
                     .usage(format!("argument {first}: At most one of {} can be specified.", all.join(" | "))))
@@ -397,7 +463,7 @@ impl<'t> Reader<'t> {
                 let all: Vec<String> = sets.iter().map(|set| self.dashed(set)).collect();
                 Err(self.usage(format!("Exactly one of ({}) must be specified.", all.join(" | "))))
             }
-            Rule::AnyOf(flags) if !self.args.has_any(flags) => {
+            Rule::AnyOf(flags) if !args.has_any(flags) => {
                 let all: Vec<String> = flags.iter().map(|f| format!("--{f}")).collect();
                 Err(self.usage(format!("At least one of {} must be specified.", all.join(" | "))))
             }
@@ -406,7 +472,9 @@ impl<'t> Reader<'t> {
     }
 
     fn dashed(&self, names: &[&str]) -> String {
-        let shown = names.iter().map(|name| match self.find(name).map(|flag| flag.kind) {
+        let kind =
+            |name: &str| self.command.flags.iter().find(|flag| flag.name == name).map(|flag| flag.kind);
+        let shown = names.iter().map(|name| match kind(name) {
             Some(Kind::Toggle) => format!("--[no-]{name}"),
             _ => format!("--{name}"),
         });
@@ -424,4 +492,48 @@ impl<'t> Reader<'t> {
 
 fn is_number(word: &str) -> bool {
     word.parse::<f64>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{Command, Flag, Group};
+    use super::*;
+
+    fn parsed(words: &str) -> Result<Args, Misuse> {
+        let deploy = Command::new("deploy", "Deploys.", |_| Ok(()))
+            .optional_arg("SERVICE", "Its name.")
+            .flag(Flag::text("region", "Where."))
+            .container_flags([Flag::text("image", "What."), Flag::list("args", "How.")]);
+        let root = Group::new("gcloud", "All.").command(deploy);
+        let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        match parse(&root, &[], &words)? {
+            Parsed::Run { args, .. } => Ok(args),
+            _ => panic!("not a command"),
+        }
+    }
+
+    #[test]
+    fn flags_behind_a_container_are_its_own() {
+        let words =
+            "deploy web --region=r --container=a --image=x --args=1 --container b --image y --args=2,3";
+        let args = parsed(words).unwrap();
+        assert_eq!((args.name("SERVICE"), args.text("region"), args.text("image")), ("web", Some("r"), None));
+        let [(a, of_a), (b, of_b)] = args.containers() else { panic!("not two containers") };
+        assert_eq!((a.as_str(), of_a.text("image")), ("a", Some("x")));
+        assert_eq!((b.as_str(), of_b.text("image")), ("b", Some("y")));
+        assert_eq!(of_b.list("args").unwrap(), ["2", "3"]);
+        // Named again, it goes on.
+        let args = parsed("deploy --container=a --image=x --container=b --container=a --args=1").unwrap();
+        assert_eq!(args.containers()[0].1.list("args").unwrap(), ["1"]);
+    }
+
+    #[test]
+    fn a_flag_must_say_which_container_it_means() {
+        let error = parsed("deploy --image=x --container=a --image=y").unwrap_err();
+        assert!(error.text.contains("When --container is specified --image must be"), "{}", error.text);
+        let error = parsed("deploy --container=a --region=r").unwrap_err();
+        assert!(error.text.contains("unrecognized arguments: --region=r"), "{}", error.text);
+        assert!(parsed("deploy --container").is_err());
+        assert_eq!(parsed("deploy --image=x").unwrap().text("image"), Some("x"));
+    }
 }

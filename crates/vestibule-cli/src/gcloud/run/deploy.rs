@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::changes::{self, object};
+use super::changes::{self, flags, letters, object};
 use super::policy::{self, ALL_USERS, INVOKER};
 use super::rollout::{Place, Progress, wait};
 use super::service::{Document, NONCE, Readiness};
@@ -22,12 +22,14 @@ pub fn deploy_command() -> Command {
         .about("A new service gets all traffic at once; so does a new revision of an old one, unless --no-traffic.")
         .usage_head("[[SERVICE] --namespace=NAMESPACE]")
         .optional_arg("SERVICE", "The name of the service.")
-        .flags(changes::flags())
+        .flags(flags::service())
+        .container_flags(flags::container())
+        .flag(Flag::text("source", "A folder with a Dockerfile to build the image from."))
         .flag(Flag::toggle("allow-unauthenticated", "Whether callers need no identity token. Default: they need one."))
         .examples(&[
             "gcloud run deploy my-internal-service --image=gcr.io/cloudrun/hello --region=us-central1 --no-allow-unauthenticated --ingress=internal-and-cloud-load-balancing",
         ]);
-    changes::rules().into_iter().fold(command, Command::rule)
+    flags::rules().into_iter().fold(command, Command::rule)
 }
 
 pub fn update_command() -> Command {
@@ -38,8 +40,9 @@ pub fn update_command() -> Command {
     )
     .usage_head("[[SERVICE] --namespace=NAMESPACE]")
     .optional_arg("SERVICE", "The name of the service.")
-    .flags(changes::flags().into_iter().filter(|flag| flag.name != "description"));
-    changes::rules().into_iter().fold(command, Command::rule)
+    .flags(flags::service().into_iter().filter(|flag| flag.name != "description"))
+    .container_flags(flags::container());
+    flags::rules().into_iter().fold(command, Command::rule)
 }
 
 /// The service that the positional names.
@@ -56,12 +59,7 @@ pub fn service_name(inv: &Invocation<'_>) -> Result<String, Failure> {
 
 fn deploy(inv: &Invocation<'_>) -> Result<(), Failure> {
     let service = service_name(inv)?;
-    if !inv.args.has("image") {
-        return Err(Failure::new(
-            "Missing required argument [--image]: Requires a container image to deploy (e.g. `gcr.io/cloudrun/hello:latest`) if no \
-             build source is provided.",
-        ));
-    }
+    check_images(inv)?;
     enable_api(inv)?;
     let place = Place { project: inv.project(), region: region(inv)?, service };
     let old = place.read(inv)?;
@@ -82,6 +80,26 @@ fn deploy(inv: &Invocation<'_>) -> Result<(), Failure> {
     report(inv, &place, &done, access == Access::Unstated, true)
 }
 
+/// Every container that is deployed needs an image.
+fn check_images(inv: &Invocation<'_>) -> Result<(), Failure> {
+    let named = inv.args.containers();
+    let without: Vec<&str> =
+        named.iter().filter(|(_, args)| !args.has("image")).map(|(name, _)| name.as_str()).collect();
+    if !without.is_empty() {
+        return Err(Failure::new(format!(
+            "Missing required argument [--image]: Containers {} require a container image to deploy.",
+            without.join(", ")
+        )));
+    }
+    if named.is_empty() && !inv.args.has("image") {
+        return Err(Failure::new(
+            "Missing required argument [--image]: Requires a container image to deploy (e.g. `gcr.io/cloudrun/hello:latest`) if no \
+             build source is provided.",
+        ));
+    }
+    Ok(())
+}
+
 fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     let place = Place { project: inv.project(), service: service_name(inv)?, region: region(inv)? };
     let old = place.read(inv)?;
@@ -96,7 +114,7 @@ fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
         return Err(progress.fail(Failure::new(format!("Service [{}] could not be found.", place.service))));
     };
     let mut document = old.clone();
-    if !inv.args.has("image") {
+    if !inv.args.has("image") && inv.args.containers().is_empty() {
         pin_image(inv, &place, &mut document)?;
     }
     changes::apply(inv, &mut document)?;
@@ -215,10 +233,6 @@ fn name_revision(
 fn invented_name(service: &str, old: Option<&Value>) -> String {
     let generation = old.and_then(|old| old.pointer("/metadata/generation")?.as_i64()).unwrap_or(0);
     format!("{service}-{:05}-{}", generation + 1, letters(3))
-}
-
-fn letters(count: usize) -> String {
-    std::iter::repeat_with(fastrand::lowercase).take(count).collect()
 }
 
 /// Keeps the image that runs now: a tag may point elsewhere by the time the new revision starts.

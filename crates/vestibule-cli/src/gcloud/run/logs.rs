@@ -1,4 +1,4 @@
-//! `gcloud run services logs read`.
+//! `gcloud run services logs read` and `gcloud run jobs logs read`.
 
 use serde_json::{Value, json};
 
@@ -10,23 +10,38 @@ use crate::gcloud::invocation::{Display, Invocation};
 use crate::gcloud::logging::{self, DAY};
 
 pub fn read_command() -> Command {
-    Command::new("read", "Read logs for a Cloud Run service.", read)
-        .arg("SERVICE", "The name of the service.")
-        .flag(Flag::int("limit", "The most entries. Default: 100."))
-        .flag(Flag::text("log-filter", "A filter besides the service's."))
-        .flag(Flag::new(
+    Command::new("read", "Read logs for a Cloud Run service.", |inv| {
+        read(inv, "cloud_run_revision", "service_name", inv.args.name("SERVICE"))
+    })
+    .arg("SERVICE", "The name of the service.")
+    .flags(flags())
+}
+
+pub fn read_job_command() -> Command {
+    Command::new("read", "Read logs for Cloud Run jobs.", |inv| {
+        read(inv, "cloud_run_job", "job_name", inv.args.name("JOB"))
+    })
+    .arg("JOB", "The name of the job.")
+    .flags(flags())
+}
+
+fn flags() -> [Flag; 4] {
+    [
+        Flag::int("limit", "The most entries. Default: 100."),
+        Flag::text("log-filter", "A filter besides the resource's."),
+        Flag::new(
             "freshness",
             crate::gcloud::grammar::Kind::Duration,
             "How old entries may be. Default: 1d.",
-        ))
-        .flag(Flag::choice("order", &["asc", "desc"], "By time. Default: desc."))
+        ),
+        Flag::choice("order", &["asc", "desc"], "By time. Default: desc."),
+    ]
 }
 
-fn read(inv: &Invocation<'_>) -> Result<(), Failure> {
+fn read(inv: &Invocation<'_>, kind: &str, label: &str, name: &str) -> Result<(), Failure> {
     let mut filter = format!(
-        "resource.type = cloud_run_revision \n AND resource.labels.service_name = {} \n AND resource.labels.location = {} \n AND \
+        "resource.type = {kind} \n AND resource.labels.{label} = {name} \n AND resource.labels.location = {} \n AND \
          severity >= DEFAULT",
-        inv.args.name("SERVICE"),
         region(inv)?
     );
     if let Some(more) = inv.args.text("log-filter") {
@@ -38,12 +53,11 @@ fn read(inv: &Invocation<'_>) -> Result<(), Failure> {
     if inv.args.text("order") != Some("desc") || !inv.args.has("order") {
         entries.reverse();
     }
-    // Entries that others wrote about the service are no lines of its log.
+    // What the program wrote and what it was asked are lines of its log; what was noted about it is not.
     entries.retain(|entry| {
-        entry
-            .get("logName")
-            .and_then(Value::as_str)
-            .is_some_and(|name| name.contains("/run.googleapis.com%2F"))
+        let log = entry.get("logName").and_then(Value::as_str);
+        let log = log.and_then(|name| name.split_once("/run.googleapis.com%2F")).map(|(_, log)| log);
+        matches!(log, Some("requests" | "stdout" | "stderr"))
     });
     if inv.is_default_format() {
         entries.iter().for_each(|entry| inv.printer.line(&line(entry)));

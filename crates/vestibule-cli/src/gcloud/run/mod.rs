@@ -3,6 +3,8 @@
 mod changes;
 mod deploy;
 mod describe;
+mod jobs;
+mod knative;
 mod logs;
 pub mod policy;
 mod regions;
@@ -52,6 +54,9 @@ pub fn group() -> Group {
                 .command(revisions::describe_command())
                 .command(revisions::delete_command()),
         )
+        .group(jobs::group().flag(region()))
+        .group(knative::configurations().flag(region()))
+        .group(knative::routes().flag(region()))
         .group(Group::new("regions", "View available Cloud Run regions.").command(regions::list_command()))
 }
 

@@ -1,4 +1,4 @@
-//! IAM policies: of Cloud Run services, and what projects share with them.
+//! IAM policies: of Cloud Run services and jobs, and what projects share with them.
 
 use serde_json::{Map, Value, json};
 
@@ -17,31 +17,48 @@ pub const INVOKER: &str = "roles/run.invoker";
 const POLICY_VERSION: u32 = 3;
 
 pub fn get_command() -> Command {
-    Command::new("get-iam-policy", "Get the IAM policy for a Cloud Run service.", get)
+    Command::new("get-iam-policy", "Get the IAM policy for a Cloud Run service.", |inv| get(inv, SERVICES))
         .arg("SERVICE", "The name of the service.")
 }
 
 pub fn set_command() -> Command {
-    Command::new("set-iam-policy", "Set the IAM policy for a Cloud Run service.", set)
+    Command::new("set-iam-policy", "Set the IAM policy for a Cloud Run service.", |inv| set(inv, SERVICES))
         .arg("SERVICE", "The name of the service.")
         .arg("POLICY_FILE", "A JSON or YAML file with the policy.")
 }
 
 pub fn add_command() -> Command {
-    Command::new("add-iam-policy-binding", "Add an IAM policy binding to the IAM policy of a Cloud Run service.", add)
+    let summary = "Add an IAM policy binding to the IAM policy of a Cloud Run service.";
+    Command::new("add-iam-policy-binding", summary, |inv| add(inv, SERVICES))
         .arg("SERVICE", "The name of the service.")
         .flags(member_flags())
         .examples(&["gcloud run services add-iam-policy-binding my-service --member=serviceAccount:caller@my-project.iam.gserviceaccount.com --role=roles/run.invoker --region=us-central1"])
 }
 
 pub fn remove_command() -> Command {
-    Command::new(
-        "remove-iam-policy-binding",
-        "Remove an IAM policy binding from the IAM policy of a Cloud Run service.",
-        remove,
-    )
-    .arg("SERVICE", "The name of the service.")
-    .flags(member_flags())
+    let summary = "Remove an IAM policy binding from the IAM policy of a Cloud Run service.";
+    Command::new("remove-iam-policy-binding", summary, |inv| remove(inv, SERVICES))
+        .arg("SERVICE", "The name of the service.")
+        .flags(member_flags())
+}
+
+/// The same four for jobs.
+pub fn job_commands() -> [Command; 4] {
+    let job = |command: Command| command.arg("JOB", "The name of the job.");
+    let new = Command::new;
+    [
+        job(new("get-iam-policy", "Get the IAM policy for a Cloud Run job.", |inv| get(inv, JOBS))),
+        job(new("set-iam-policy", "Set the IAM policy for a Cloud Run job.", |inv| set(inv, JOBS)))
+            .arg("POLICY_FILE", "A JSON or YAML file with the policy."),
+        job(new("add-iam-policy-binding", "Add an IAM policy binding to a Cloud Run job.", |inv| {
+            add(inv, JOBS)
+        }))
+        .flags(member_flags()),
+        job(new("remove-iam-policy-binding", "Remove an IAM policy binding from a Cloud Run job.", |inv| {
+            remove(inv, JOBS)
+        }))
+        .flags(member_flags()),
+    ]
 }
 
 /// `--member` and `--role`.
@@ -54,18 +71,33 @@ pub fn member_flags() -> Vec<Flag> {
     ]
 }
 
-fn place(inv: &Invocation<'_>) -> Result<Place, Failure> {
-    Ok(Place { project: inv.project(), region: region(inv)?, service: inv.args.name("SERVICE").to_owned() })
+/// What has a policy.
+#[derive(Clone, Copy)]
+struct Kind {
+    collection: &'static str,
+    noun: &'static str,
+    positional: &'static str,
 }
 
-fn path(place: &Place, method: &str) -> String {
-    format!("{}/services/{}:{method}?alt=json", location_path(&place.project, &place.region), place.service)
+const SERVICES: Kind = Kind { collection: "services", noun: "service", positional: "SERVICE" };
+const JOBS: Kind = Kind { collection: "jobs", noun: "job", positional: "JOB" };
+
+/// The resource whose policy is meant; `service` is its name, whatever it is.
+fn place(inv: &Invocation<'_>, kind: Kind) -> Result<Place, Failure> {
+    let service = inv.args.name(kind.positional).to_owned();
+    Ok(Place { project: inv.project(), region: region(inv)?, service })
 }
 
-fn read(inv: &Invocation<'_>, place: &Place) -> Result<Value, Failure> {
-    let answer = inv
-        .api
-        .get(&format!("{}&options.requestedPolicyVersion={POLICY_VERSION}", path(place, "getIamPolicy")))?;
+fn path(place: &Place, kind: Kind, method: &str) -> String {
+    let location = location_path(&place.project, &place.region);
+    format!("{location}/{}/{}:{method}?alt=json", kind.collection, place.service)
+}
+
+fn read(inv: &Invocation<'_>, place: &Place, kind: Kind) -> Result<Value, Failure> {
+    let answer = inv.api.get(&format!(
+        "{}&options.requestedPolicyVersion={POLICY_VERSION}",
+        path(place, kind, "getIamPolicy")
+    ))?;
     if answer.is_success() { Ok(answer.body) } else { Err(Failure::run(&answer)) }
 }
 
@@ -77,21 +109,21 @@ pub fn shown(mut policy: Value) -> Value {
     policy
 }
 
-fn get(inv: &Invocation<'_>) -> Result<(), Failure> {
-    inv.show(&shown(read(inv, &place(inv)?)?), Display::YAML)
+fn get(inv: &Invocation<'_>, kind: Kind) -> Result<(), Failure> {
+    inv.show(&shown(read(inv, &place(inv, kind)?, kind)?), Display::YAML)
 }
 
-fn write(inv: &Invocation<'_>, place: &Place, body: &Value) -> Result<(), Failure> {
-    let answer = inv.api.post(&path(place, "setIamPolicy"), body)?;
+fn write(inv: &Invocation<'_>, place: &Place, kind: Kind, body: &Value) -> Result<(), Failure> {
+    let answer = inv.api.post(&path(place, kind, "setIamPolicy"), body)?;
     if !answer.is_success() {
         return Err(Failure::run(&answer));
     }
-    inv.status(&format!("Updated IAM policy for service [{}].", place.service));
+    inv.status(&format!("Updated IAM policy for {} [{}].", kind.noun, place.service));
     inv.show(&shown(answer.body), Display::YAML)
 }
 
-fn set(inv: &Invocation<'_>) -> Result<(), Failure> {
-    let place = place(inv)?;
+fn set(inv: &Invocation<'_>, kind: Kind) -> Result<(), Failure> {
+    let place = place(inv, kind)?;
     let file = inv.args.name("POLICY_FILE");
     let mut policy = parse_yaml(file, &read_file(inv, file)?)?;
     let mut fields: Vec<String> =
@@ -99,31 +131,31 @@ fn set(inv: &Invocation<'_>) -> Result<(), Failure> {
     fields.retain(|name| name != "version");
     fields.sort();
     policy["version"] = json!(POLICY_VERSION);
-    write(inv, &place, &json!({"policy": policy, "updateMask": fields.join(",")}))
+    write(inv, &place, kind, &json!({"policy": policy, "updateMask": fields.join(",")}))
 }
 
-fn add(inv: &Invocation<'_>) -> Result<(), Failure> {
-    let place = place(inv)?;
-    let mut policy = read(inv, &place)?;
+fn add(inv: &Invocation<'_>, kind: Kind) -> Result<(), Failure> {
+    let place = place(inv, kind)?;
+    let mut policy = read(inv, &place, kind)?;
     add_member(
         &mut policy,
         inv.args.text("member").unwrap_or_default(),
         inv.args.text("role").unwrap_or_default(),
     );
     policy["version"] = json!(POLICY_VERSION);
-    write(inv, &place, &json!({"policy": policy}))
+    write(inv, &place, kind, &json!({"policy": policy}))
 }
 
-fn remove(inv: &Invocation<'_>) -> Result<(), Failure> {
-    let place = place(inv)?;
-    let mut policy = read(inv, &place)?;
+fn remove(inv: &Invocation<'_>, kind: Kind) -> Result<(), Failure> {
+    let place = place(inv, kind)?;
+    let mut policy = read(inv, &place, kind)?;
     remove_member(
         &mut policy,
         inv.args.text("member").unwrap_or_default(),
         inv.args.text("role").unwrap_or_default(),
     )?;
     policy["version"] = json!(POLICY_VERSION);
-    write(inv, &place, &json!({"policy": policy}))
+    write(inv, &place, kind, &json!({"policy": policy}))
 }
 
 fn bindings(policy: &Value) -> Vec<Value> {
@@ -190,7 +222,8 @@ pub fn remove_member(policy: &mut Value, member: &str, role: &str) -> Result<(),
 /// Whether the caller may change the service's policy; also asked about services that do not exist yet.
 pub fn may_set_policy(inv: &Invocation<'_>, place: &Place) -> Result<bool, Failure> {
     let permission = "run.services.setIamPolicy";
-    let answer = inv.api.post(&path(place, "testIamPermissions"), &json!({"permissions": [permission]}))?;
+    let answer =
+        inv.api.post(&path(place, SERVICES, "testIamPermissions"), &json!({"permissions": [permission]}))?;
     if !answer.is_success() {
         return Err(Failure::run(&answer));
     }
@@ -200,7 +233,7 @@ pub fn may_set_policy(inv: &Invocation<'_>, place: &Place) -> Result<bool, Failu
 
 /// Opens the service to everybody, or closes it. Whether it worked.
 pub fn set_public(inv: &Invocation<'_>, place: &Place, public: bool) -> Result<bool, Failure> {
-    let answer = inv.api.get(&path(place, "getIamPolicy"))?;
+    let answer = inv.api.get(&path(place, SERVICES, "getIamPolicy"))?;
     if !answer.is_success() {
         return Ok(false);
     }
@@ -212,12 +245,12 @@ pub fn set_public(inv: &Invocation<'_>, place: &Place, public: bool) -> Result<b
     if !changed {
         return Ok(true);
     }
-    Ok(inv.api.post(&path(place, "setIamPolicy"), &json!({"policy": policy}))?.is_success())
+    Ok(inv.api.post(&path(place, SERVICES, "setIamPolicy"), &json!({"policy": policy}))?.is_success())
 }
 
 /// Whether everybody may call the service. A policy that cannot be read says no.
 pub fn is_public(inv: &Invocation<'_>, place: &Place) -> Result<bool, Failure> {
-    let answer = inv.api.get(&path(place, "getIamPolicy"))?;
+    let answer = inv.api.get(&path(place, SERVICES, "getIamPolicy"))?;
     let open = |binding: &Value| {
         is_for(binding, INVOKER) && members(binding).iter().any(|m| m.as_str() == Some(ALL_USERS))
     };

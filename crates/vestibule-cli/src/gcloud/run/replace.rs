@@ -57,7 +57,7 @@ fn replace(inv: &Invocation<'_>) -> Result<(), Failure> {
 }
 
 /// A namespace in the file must be the project, by its id or its number.
-fn check_namespace(inv: &Invocation<'_>, document: &Value) -> Result<(), Failure> {
+pub fn check_namespace(inv: &Invocation<'_>, document: &Value) -> Result<(), Failure> {
     let project = inv.project();
     let Some(namespace) = Document(document).namespace().filter(|namespace| *namespace != project) else {
         return Ok(());

@@ -8,6 +8,7 @@ pub const INGRESS: &str = "run.googleapis.com/ingress";
 pub const OPERATION: &str = "run.googleapis.com/operation-id";
 pub const NONCE: &str = "client.knative.dev/nonce";
 pub const LOCATION: &str = "cloud.googleapis.com/location";
+pub const RUNNING_STATE: &str = "run.googleapis.com/runningState";
 pub const CREATOR: &str = "serving.knative.dev/creator";
 pub const LAST_MODIFIER: &str = "serving.knative.dev/lastModifier";
 
@@ -87,8 +88,24 @@ impl<'d> Document<'d> {
 
     /// The sign in front of a line of a list.
     pub fn glyph(&self) -> &'static str {
-        match self.condition("Ready").and_then(|c| c.get("status")).and_then(Value::as_str) {
+        let kind = self.text("/kind").unwrap_or_default();
+        if kind == "Task" {
+            return match self.label(RUNNING_STATE) {
+                Some("Running") => "…",
+                Some("Succeeded") => "✔",
+                Some("Failed") => "X",
+                Some("Cancelled") => "!",
+                Some("Abandoned") => "-",
+                _ => ".",
+            };
+        }
+        let deciding = if kind == "Execution" { "Completed" } else { "Ready" };
+        let created = self.text("/status/latestCreatedRevisionName");
+        let ready = self.text("/status/latestReadyRevisionName");
+        match self.condition(deciding).and_then(|c| c.get("status")).and_then(Value::as_str) {
             Some("True") => "✔",
+            // It serves, but not what was asked for last.
+            Some("False") if kind == "Service" && ready.is_some() && ready != created => "!",
             Some("False") => "X",
             _ => "…",
         }
