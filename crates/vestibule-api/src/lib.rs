@@ -55,6 +55,8 @@ mod serviceusage;
 mod target;
 
 #[cfg(test)]
+mod coverage;
+#[cfg(test)]
 mod nonsense;
 #[cfg(test)]
 mod run_job_tests;
