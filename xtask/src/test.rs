@@ -2,7 +2,7 @@
 //!
 //! The end-to-end tests drive the real binary with clients that nobody here wrote. What they need beyond a Rust
 //! toolchain and a C compiler is installed here where that is possible (Debian packages as root, Python packages
-//! into `target/python`), and named exactly where it is not; tests that then cannot run say so.
+//! into `target/python`, Envoy among them), and named exactly where it is not; tests that then cannot run say so.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,14 @@ use std::process::{Command, Stdio};
 type Outcome = Result<(), Box<dyn Error>>;
 
 /// Programs the tests call, with the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("python3", "python3"),
     ("taskset", "util-linux"),
     ("busybox", "busybox-static"),
+    ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
 ];
 
 /// Runs `cargo xtask test [--no-lint] [FILTER…]`.

@@ -1,6 +1,7 @@
 //! `host[:port]`, as `Host` and absolute targets carry it.
 
-/// Characters of a registered name: unreserved, sub-delims and the percent sign (RFC 3986 section 3.2.2).
+/// Characters of a registered name: unreserved, sub-delims and the percent sign (RFC 3986 section 3.2.2), but no comma:
+/// whoever joins repeated fields would read two hosts.
 const REG_NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut i = 0;
@@ -8,7 +9,7 @@ const REG_NAME: [bool; 256] = {
         table[i] = (i as u8).is_ascii_alphanumeric();
         i += 1;
     }
-    let marks = b"-._~!$&'()*+,;=%";
+    let marks = b"-._~!$&'()*+;=%";
     let mut i = 0;
     while i < marks.len() {
         table[marks[i] as usize] = true;
@@ -17,14 +18,19 @@ const REG_NAME: [bool; 256] = {
     table
 };
 
-/// A non-empty host name or address, and perhaps a port. No user information: RFC 9110 section 4.2.4 calls it
+/// A non-empty host name or address, and perhaps a port. No name with an empty label inside, which DNS has not. No user information: RFC 9110 section 4.2.4 calls it
 /// deprecated and a way to deceive.
 pub fn is_valid_authority(authority: &[u8]) -> bool {
     if authority.first() == Some(&b'[') {
         return is_bracketed(authority);
     }
     let host = authority.iter().position(|&b| !REG_NAME[b as usize]).unwrap_or(authority.len());
-    host > 0 && is_port(&authority[host..])
+    host > 0 && !has_empty_label(&authority[..host]) && is_port(&authority[host..])
+}
+
+/// `a..b`, or dots alone. A dot at the end is the root, and one in front is for a host rule to judge.
+fn has_empty_label(host: &[u8]) -> bool {
+    host == b"." || host.windows(2).any(|pair| pair == b"..")
 }
 
 /// `[IPv6]`, and perhaps a port.
@@ -67,6 +73,8 @@ mod tests {
             "a:",
             "a%41",
             "a:65535",
+            "a.b.",
+            ".a",
         ] {
             assert!(is_valid_authority(good.as_bytes()), "{good}");
         }
@@ -88,7 +96,10 @@ mod tests {
             "a\\b",
             "h\u{e9}",
             "a:-1",
-            "a,b:x",
+            "a,b",
+            "a..b",
+            ".",
+            "..",
             "[]",
             "[127.0.0.1]",
         ] {

@@ -1,7 +1,7 @@
 //! The chunked coding (RFC 9112 section 7.1), read byte for byte without leniency.
 //!
-//! A size is one to sixteen hexadecimal digits and nothing else: no sign, no prefix, no white space. Every line ends
-//! with CRLF. Extensions and trailers are checked and dropped; both end at this hop.
+//! A size is one to sixteen hexadecimal digits and nothing else: no sign, no prefix. White space may stand behind it
+//! only before an extension, where the grammar has a place for it. Every line ends with CRLF. Extensions and trailers are checked and dropped; both end at this hop.
 
 use std::ops::Range;
 
@@ -15,6 +15,10 @@ enum State {
     Size {
         value: u64,
         seen: u8,
+    },
+    /// White space behind a size: an extension must follow.
+    Blank {
+        value: u64,
     },
     Extension {
         value: u64,
@@ -80,6 +84,7 @@ impl ChunkedDecoder {
     fn step(&mut self, byte: u8) -> Result<(), Kind> {
         self.state = match self.state {
             State::Size { value, seen } => self.size(value, seen, byte)?,
+            State::Blank { value } => self.blank(value, byte)?,
             State::Extension { value } => self.extension(value, byte)?,
             State::SizeEnd { value } => self.size_end(value, byte)?,
             State::DataCr if byte == b'\r' => State::DataLf,
@@ -99,9 +104,9 @@ impl ChunkedDecoder {
             b'a'..=b'f' => byte - b'a' + 10,
             b'A'..=b'F' => byte - b'A' + 10,
             b'\r' if seen > 0 => return Ok(State::SizeEnd { value }),
-            b';' if seen > 0 => {
+            b';' | b' ' | b'\t' if seen > 0 => {
                 self.line = usize::from(seen) + 1;
-                return Ok(State::Extension { value });
+                return Ok(if byte == b';' { State::Extension { value } } else { State::Blank { value } });
             }
             _ => return Err(Kind::BadChunkSize),
         };
@@ -109,6 +114,16 @@ impl ChunkedDecoder {
             return Err(Kind::BadChunkSize);
         }
         Ok(State::Size { value: value << 4 | u64::from(digit), seen: seen + 1 })
+    }
+
+    fn blank(&mut self, value: u64, byte: u8) -> Result<State, Kind> {
+        self.line += 1;
+        match byte {
+            _ if self.line > MAX_CHUNK_LINE_BYTES => Err(Kind::ChunkLineTooLong),
+            b';' => Ok(State::Extension { value }),
+            b' ' | b'\t' => Ok(State::Blank { value }),
+            _ => Err(Kind::BadChunkSize),
+        }
     }
 
     fn extension(&mut self, value: u64, byte: u8) -> Result<State, Kind> {
@@ -181,7 +196,7 @@ mod tests {
 
     #[test]
     fn chunks_join_whatever_the_split() {
-        let body = b"5\r\nhello\r\n1;a=\"b\"\r\n \r\n0A\r\n0123456789\r\n0\r\nx-sum: 1\r\ny:\r\n\r\nGET / HTTP/1.1\r\n";
+        let body = b"5\r\nhello\r\n1 \t;a=\"b\"\r\n \r\n0A\r\n0123456789\r\n0\r\nx-sum: 1\r\ny:\r\n\r\nGET / HTTP/1.1\r\n";
         for step in 1..body.len() + 1 {
             let (data, taken, done) = decode(body, step).unwrap();
             assert_eq!(data, b"hello 0123456789");
@@ -204,6 +219,8 @@ mod tests {
             (b"+5\r\n", Kind::BadChunkSize),
             (b" 5\r\n", Kind::BadChunkSize),
             (b"5 \r\n", Kind::BadChunkSize),
+            (b"5 5\r\n", Kind::BadChunkSize),
+            (b"5 a;b\r\n", Kind::BadChunkSize),
             (b"\r\n", Kind::BadChunkSize),
             (b";a\r\n", Kind::BadChunkSize),
             (b"10000000000000000\r\n", Kind::BadChunkSize),

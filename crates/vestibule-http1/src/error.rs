@@ -64,6 +64,8 @@ pub enum Kind {
     SeveralContentLengths,
     /// `Content-Length` and `Transfer-Encoding` together.
     LengthAndEncoding,
+    /// A 1xx or 204 announces a body, which it cannot have (RFC 9110 section 8.6, RFC 9112 section 6.1).
+    BodyForbidden,
     /// `Transfer-Encoding` is not a list in which `chunked` stands once and last.
     BadTransferEncoding,
     /// `Transfer-Encoding` names a coding other than `chunked`.
@@ -106,7 +108,7 @@ impl Error {
             (_, Kind::UnsupportedExpectation) => 417,
             (_, Kind::OldVersion) => 426,
             (_, Kind::HeadTooLarge | Kind::TooManyFields | Kind::TrailersTooLarge) => 431,
-            (_, Kind::UnsupportedTransferCoding) => 501,
+            (_, Kind::BadTransferEncoding | Kind::UnsupportedTransferCoding) => 501,
             (_, Kind::UnsupportedVersion) => 505,
             _ => 400,
         }
@@ -149,6 +151,7 @@ impl fmt::Display for Kind {
             Kind::BadContentLength => "bad Content-Length",
             Kind::SeveralContentLengths => "several Content-Length values",
             Kind::LengthAndEncoding => "Content-Length together with Transfer-Encoding",
+            Kind::BodyForbidden => "a body announced where none can be",
             Kind::BadTransferEncoding => "bad Transfer-Encoding",
             Kind::UnsupportedTransferCoding => "unsupported transfer coding",
             Kind::UnsupportedExpectation => "unsupported expectation",

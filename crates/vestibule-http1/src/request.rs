@@ -77,6 +77,8 @@ pub struct RequestHead {
     host: Option<Span>,
     content_length: Option<u64>,
     chunked: bool,
+    /// What is wrong with `Transfer-Encoding`; with a `Content-Length` beside it something else is.
+    bad_coding: Option<Kind>,
     connection: Connection,
     expect: Expect,
 }
@@ -94,6 +96,7 @@ impl Default for RequestHead {
             host: None,
             content_length: None,
             chunked: false,
+            bad_coding: None,
             connection: Connection::default(),
             expect: Expect::Nothing,
         }
@@ -196,9 +199,10 @@ impl RequestHead {
             Name::Host => self.host = Some(field.value),
             Name::ContentLength if self.content_length.is_some() => return Err(Kind::SeveralContentLengths),
             Name::ContentLength => self.content_length = Some(values::content_length(value)?),
-            Name::TransferEncoding if self.chunked => return Err(Kind::BadTransferEncoding),
             Name::TransferEncoding => {
-                values::transfer_encoding(value)?;
+                let repeated = if self.chunked { Err(Kind::BadTransferEncoding) } else { Ok(()) };
+                self.bad_coding =
+                    repeated.and_then(|()| values::transfer_encoding(value)).err().or(self.bad_coding);
                 self.chunked = true;
             }
             Name::Expect if value.eq_ignore_ascii_case(b"100-continue") => self.expect = Expect::Continue,
@@ -215,6 +219,9 @@ impl RequestHead {
         }
         if self.chunked && self.content_length.is_some() {
             return Err(Kind::LengthAndEncoding);
+        }
+        if let Some(kind) = self.bad_coding {
+            return Err(kind);
         }
         self.connection = values::connection(buffer, &mut self.fields)?;
         Ok(())

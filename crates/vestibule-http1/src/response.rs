@@ -94,7 +94,7 @@ impl ResponseHead {
         let (&[a, b, c], reason) = status.split_first_chunk::<3>().ok_or(Kind::BadStatusLine)?;
         let digits = [*minor, a, b, c].iter().all(u8::is_ascii_digit);
         let spaced = reason.is_empty() || reason[0] == b' ';
-        if !digits || !spaced || !matches!(a, b'1'..=b'5') || !is_field_value(reason) {
+        if !digits || !spaced || a == b'0' || !is_field_value(reason) {
             return Err(Kind::BadStatusLine);
         }
         self.http10 = *minor == b'0';
@@ -122,6 +122,10 @@ impl ResponseHead {
         if self.chunked && self.content_length.is_some() {
             return Err(Kind::LengthAndEncoding);
         }
+        let bodiless = matches!(self.status, 100..=199 | 204);
+        if bodiless && (self.chunked || self.content_length.is_some_and(|length| length > 0)) {
+            return Err(Kind::BodyForbidden);
+        }
         self.connection = values::connection(buffer, &mut self.fields)?;
         Ok(())
     }
@@ -135,7 +139,8 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// 100 to 599.
+    /// 100 to 999. What is above 599 has no meaning in HTTP (RFC 9110 section 15 has a client treat it as a 5xx), but
+    /// servers send it, and every other proxy passes it on.
     pub fn status(&self) -> u16 {
         self.head.status
     }
@@ -183,14 +188,10 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// Whether the connection can carry another message after this one, as far as the head says. Not after a 204
-    /// that announces a body: who knows whether it comes.
+    /// Whether the connection can carry another message after this one, as far as the head says.
     pub fn keeps_alive(&self) -> bool {
         let Connection { close, keep_alive, .. } = self.head.connection;
-        let announces_body = self.head.chunked || self.head.content_length.is_some_and(|length| length > 0);
-        let ends = close || (self.head.http10 && !keep_alive);
-        let is_unclear = self.head.status == 204 && announces_body;
-        !ends && !is_unclear
+        !close && (!self.head.http10 || keep_alive)
     }
 
     pub fn connection(&self) -> Connection {

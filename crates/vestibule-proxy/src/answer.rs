@@ -58,6 +58,11 @@ impl<'a> Answer<'a> {
         Answer::empty(404).because("destination_not_found", "route_not_found")
     }
 
+    /// For a target that says `https` on a connection that is not encrypted.
+    pub(crate) fn wrong_scheme() -> Answer<'a> {
+        Answer::empty(403).because("http_request_error", "")
+    }
+
     /// For a host that another certificate covers.
     pub(crate) fn misdirected() -> Answer<'a> {
         Answer::text(421, "Misdirected Request").because("http_request_error", "")

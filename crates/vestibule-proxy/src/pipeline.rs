@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use vestibule_http1::Name;
+use vestibule_http1::{Form, Name};
 use vestibule_run::front::Origin;
 use vestibule_urlmap::{
     AskedUrl, Decision, ForwardDecision, HeaderLevels, RedirectDecision, RequestView, UNMATCHED,
@@ -46,6 +46,9 @@ async fn balance<'b>(turn: &mut Turn<'_>, balancer: &'b Balancer) -> (Next, &'b 
         Some(Err(rejected)) => return (reject(turn, rejected.to_string()).await, UNMATCHED),
         None => return (turn.answer(Answer::no_route(), None).await, UNMATCHED),
     };
+    if turn.peer.tls.is_none() && matches!(turn.request.form(), Form::Absolute { https: true, .. }) {
+        return (turn.answer(Answer::wrong_scheme(), None).await, UNMATCHED);
+    }
     if is_misdirected(turn, &url, balancer.listener.tls.as_deref()) {
         return (turn.answer(Answer::misdirected(), None).await, UNMATCHED);
     }

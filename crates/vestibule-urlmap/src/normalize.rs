@@ -4,7 +4,8 @@
 //! `/admin/*` that `/public/../admin/x` walks around protects nothing. Envoy settles this silently before it matches,
 //! and so do we, with the same outcome character by character:
 //!
-//! * dot segments are resolved, also when they are spelt `%2e`;
+//! * dot segments are resolved, also when they are spelt `%2e`, and also when they carry a parameter: Java servers
+//!   read `/public/..;x/admin` as `/admin`;
 //! * escapes of unreserved characters (letters, digits, `-`, `.`, `_`, `~`) are decoded, all others stay as they were
 //!   sent, `%2f` among them, because decoding it would change which segments there are;
 //! * `\` becomes `/`; `"`, `<`, `>`, `^`, a backtick, `{`, `|` and `}` are escaped;
@@ -13,7 +14,8 @@
 //!
 //! What was matched is what is forwarded: there is no second, "original" path to disagree with.
 //!
-//! One thing is stricter than Envoy. Decoding `%%32%65` gives `%2e`, which whoever reads it next may decode again to a
+//! Envoy resolves a dot segment with a parameter only when its dots are not escaped; here the spelling does not matter.
+//! One thing more is stricter than Envoy. Decoding `%%32%65` gives `%2e`, which whoever reads it next may decode again to a
 //! dot. No honest client sends such a path; it is refused.
 
 use std::borrow::Cow;
@@ -112,7 +114,7 @@ fn rewrite(raw: &[u8]) -> Result<Vec<u8>, Rejected> {
         let start = out.len();
         push_segment(segment, &mut out)?;
         let last = segments.peek().is_none();
-        match &out[start..] {
+        match without_parameters(&out[start..]) {
             b"." => out.truncate(start),
             b".." => pop_segment(&mut out, start),
             _ if !last => out.push(b'/'),
@@ -120,6 +122,12 @@ fn rewrite(raw: &[u8]) -> Result<Vec<u8>, Rejected> {
         }
     }
     Ok(out)
+}
+
+/// A segment up to its first `;` (RFC 3986 section 3.3).
+fn without_parameters(segment: &[u8]) -> &[u8] {
+    let end = segment.iter().position(|&byte| byte == b';').unwrap_or(segment.len());
+    &segment[..end]
 }
 
 /// Removes the segment before the one that begins at `start`, and that one. The root stays.
@@ -221,10 +229,26 @@ mod tests {
             ("/a/%2e", "/a/"),
             ("/a%2e", "/a."),
             ("/%2e%2e%5cx", "/..%5cx"),
+            ("/x/..;/y", "/y"),
+            ("/x/..;a=b;c/y", "/y"),
+            ("/x/.;a/y", "/x/y"),
+            ("/x/..;", "/"),
+            ("/x/.;", "/x/"),
+            ("/x/y;/..;/z", "/x/z"),
+            ("/x/...;/y", "/x/...;/y"),
+            ("/x/..%3b/y", "/x/..%3b/y"),
+            ("/x/;/y", "/x/;/y"),
         ];
         for (raw, want) in table {
             assert_eq!(norm(raw), want, "{raw}");
         }
+    }
+
+    /// Where Envoy leaves `/x/..;/y`, which it would resolve if it came so.
+    #[test]
+    fn a_parameter_hides_no_escaped_dots() {
+        assert_eq!(norm("/x/%2e%2e;/y"), "/y");
+        assert_eq!(norm("/x/.%2e;a/y"), "/y");
     }
 
     #[test]
@@ -246,7 +270,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_idempotent(raw in "/[a-c/.%2eE5fF~\\\\{]{0,40}") {
+        fn is_idempotent(raw in "/[a-c/.;%2eE5fF~\\\\{]{0,40}") {
             if let Ok(once) = path(raw.as_bytes()) {
                 let twice = path(&once).expect("a normalised path is acceptable");
                 prop_assert_eq!(&*twice, &*once);

@@ -64,10 +64,10 @@ fn lengths_and_codings() {
         ("Content-Length: 18446744073709551616", 400),
         ("Transfer-Encoding: xchunked", 501),
         ("Transfer-Encoding: identity", 501),
-        ("Transfer-Encoding: chunked, chunked", 400),
-        ("Transfer-Encoding: ,chunked", 400),
+        ("Transfer-Encoding: chunked, chunked", 501),
+        ("Transfer-Encoding: ,chunked", 501),
         ("Transfer-Encoding: \x0bchunked", 400),
-        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 501),
         ("Transfer-Encoding : chunked", 400),
     ]
     .map(|(lines, status)| (with(lines), status))
@@ -147,6 +147,8 @@ fn hosts() {
         bad("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
         bad("GET / HTTP/1.1\r\nHost: user@a\r\n\r\n"),
         bad("GET / HTTP/1.1\r\nHost: \r\n\r\n"),
+        bad("GET / HTTP/1.1\r\nHost: a,b\r\n\r\n"),
+        bad("GET / HTTP/1.1\r\nHost: a..b\r\n\r\n"),
     ]);
 }
 
@@ -208,6 +210,7 @@ fn paths_are_matched_as_they_are_forwarded() {
         ("/a/%2e%2e/admin/x", "closed", "/admin/x"),
         ("/./admin/x?q=/../", "closed", "/admin/x?q=/../"),
         ("/%61dmin", "closed", "/admin"),
+        ("/a/..;x/admin", "closed", "/admin"),
         ("//admin", "open", "//admin"),
         ("/a%2Fadmin", "open", "/a%2Fadmin"),
         ("/Admin", "open", "/Admin"),
@@ -218,6 +221,17 @@ fn paths_are_matched_as_they_are_forwarded() {
     }
     assert_eq!(world.get("/%00").status(), 400);
     assert_eq!(world.get("/a/%%32%65%%32%65/admin").status(), 400);
+}
+
+/// Who asks for `https` over a plain connection believes it to be safe.
+#[test]
+fn a_target_with_a_scheme_must_come_over_it() {
+    let backend = Backend::text("fine");
+    let world = World::new();
+    world.serve(Site::of(endpoints(&[backend.address])));
+    assert_eq!(world.ask("GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n").status(), 403);
+    assert!(backend.requests().is_empty());
+    assert_eq!(world.ask("GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n").text(), "fine");
 }
 
 #[test]
