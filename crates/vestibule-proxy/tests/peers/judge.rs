@@ -164,7 +164,7 @@ fn passed_on<'o>(
     }
 }
 
-fn fields(message: &Message) -> BTreeSet<(String, String)> {
+pub fn fields(message: &Message) -> BTreeSet<(String, String)> {
     message.fields.iter().filter(|(name, _)| !OWN_FIELDS.contains(&name.as_str())).cloned().collect()
 }
 

@@ -18,6 +18,7 @@ mod accepted;
 mod asking;
 mod envoy;
 mod judge;
+mod oracle;
 mod programs;
 mod recorder;
 mod request_cases;
