@@ -153,7 +153,9 @@ fn a_killed_server_is_back_at_once_and_leaves_nothing() {
                 scope.spawn(|| {
                     let Ok(mut client) = Client::connect(&gateway) else { return };
                     // Until it is killed in the middle of one.
-                    while !over.load(Ordering::Relaxed) && client.get("/").is_ok_and(|status| status == 200) {
+                    let mut is_served = true;
+                    while is_served && !over.load(Ordering::Relaxed) {
+                        is_served = client.get("/").is_ok_and(|status| status == 200);
                     }
                 });
             }

@@ -252,7 +252,7 @@ impl Traveller<'_> {
         let Some(found) = found else {
             let client = match self.literal() {
                 Some(to) if !rules.iter().any(|rule| rule.address == to.address) => {
-                    self.to_client(view, to)?
+                    self.reach_client(view, to)?
                 }
                 _ => false,
             };

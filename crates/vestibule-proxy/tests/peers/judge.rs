@@ -24,13 +24,12 @@ const OWN_FIELDS: [&str; 15] = [
     "x-request-id",
 ];
 
+/// Names how our outcome differs from those of the named others.
+pub type Judge = fn(&Outcome, &[(&str, &Outcome)]) -> Vec<String>;
+
 /// Runs the cases through all, and tells every difference between ours (the first) and the others: `case aspect
 /// details`.
-pub fn compare(
-    proxies: &[Proxy],
-    cases: &[Case],
-    judge: fn(&Outcome, &[(&str, &Outcome)]) -> Vec<String>,
-) -> Vec<(String, String)> {
+pub fn compare(proxies: &[Proxy], cases: &[Case], judge: Judge) -> Vec<(String, String)> {
     let first = once(proxies, cases, judge);
     // A peer that uses a connection again while its backend closes it fails once. What differs every time counts.
     let again: Vec<Case> =
@@ -43,11 +42,7 @@ pub fn compare(
     first.into_iter().filter(stays).collect()
 }
 
-fn once(
-    proxies: &[Proxy],
-    cases: &[Case],
-    judge: fn(&Outcome, &[(&str, &Outcome)]) -> Vec<String>,
-) -> Vec<(String, String)> {
+fn once(proxies: &[Proxy], cases: &[Case], judge: Judge) -> Vec<(String, String)> {
     let runs = std::thread::scope(|scope| {
         let runs: Vec<_> = proxies.iter().map(|proxy| scope.spawn(|| proxy.run(cases))).collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect::<Vec<_>>()

@@ -73,7 +73,7 @@ impl Traveller<'_> {
     }
 
     /// The way to another client, if the address is one's.
-    pub(super) fn to_client(&mut self, view: &View, to: Plain) -> Result<bool, End> {
+    pub(super) fn reach_client(&mut self, view: &View, to: Plain) -> Result<bool, End> {
         let Some(network) = self.network_of_client(view, to.address) else { return Ok(false) };
         self.story.network = Some(network.short().to_owned());
         self.story.address = Some(match to.port {
@@ -86,7 +86,7 @@ impl Traveller<'_> {
     }
 
     pub(super) fn plain(&mut self, view: &View, to: Plain) -> Result<(), End> {
-        if self.to_client(view, to)? {
+        if self.reach_client(view, to)? {
             return Ok(());
         }
         self.refuse("address", None, format!("No client has the address {} now.", to.address))

@@ -111,10 +111,11 @@ fn kind_of(volume: &Value) -> Vec<(&'static str, String)> {
 }
 
 fn mount_lines(page: &mut Page, container: &Value, pod: &Value, indent: usize) {
-    let mut shown: Vec<(&str, &str, Vec<(&str, String)>)> = mounts(container)
-        .map(|(path, name)| (path, name, volume(pod, name).map(kind_of).unwrap_or_default()))
-        .filter(|(_, _, kind)| !kind.is_empty())
-        .collect();
+    let kinds = mounts(container).map(|(path, name)| {
+        let kind = volume(pod, name).map(kind_of).unwrap_or_default();
+        (path, name, kind)
+    });
+    let mut shown: Vec<_> = kinds.filter(|(_, _, kind)| !kind.is_empty()).collect();
     if shown.is_empty() {
         return;
     }
