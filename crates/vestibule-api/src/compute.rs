@@ -23,6 +23,8 @@ pub(crate) fn register(registry: &mut Registry) {
     }
     register_operations(&mut methods);
     methods
+        .add("compute.sslPolicies.listAvailableFeatures", list_ssl_features)
+        .add("compute.regionSslPolicies.listAvailableFeatures", list_ssl_features)
         .add("compute.projects.get", get_project)
         .add("compute.regions.get", get_region)
         .add("compute.regions.list", list_regions)
@@ -236,6 +238,10 @@ fn list_operations(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
 fn aggregated_operations(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     let scopes = ctx.control().compute().aggregated_operations(call.project());
     Ok(list::compute_aggregated(&call, "compute#operationAggregatedList", "operations", scopes)?.into())
+}
+
+fn list_ssl_features(_ctx: &Ctx<'_>, _call: Call) -> Result<Reply, Error> {
+    Ok(serde_json::json!({ "features": compute::ssl_policies::available() }).into())
 }
 
 // --- places ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use rustls::{ProtocolVersion, ServerConnection, SupportedCipherSuite};
+use rustls::{ProtocolVersion, ServerConnection};
+
+use crate::tls::registered_name;
 
 /// The client of a connection.
 pub(crate) struct Peer {
@@ -69,15 +71,9 @@ impl Handshake {
                 Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "",
             },
-            cipher: suite.map(cipher_name).unwrap_or_default(),
+            cipher: suite.map(registered_name).unwrap_or_default(),
             cipher_number: suite.map_or(0, |suite| u16::from(suite.suite())),
             http2: connection.alpn_protocol() == Some(b"h2"),
         }
     }
-}
-
-/// The IANA name: rustls writes the suites of TLS 1.3 as `TLS13_…`.
-fn cipher_name(suite: SupportedCipherSuite) -> String {
-    let name = format!("{:?}", suite.suite());
-    name.strip_prefix("TLS13_").map_or(name.clone(), |rest| format!("TLS_{rest}"))
 }

@@ -7,12 +7,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{NamedGroup, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 /// Protocols offered by ALPN, the best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -60,6 +60,64 @@ impl fmt::Debug for Certificate {
     }
 }
 
+/// A version of TLS that can be offered. What is older is forbidden (RFC 8996).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    #[default]
+    Tls12,
+    Tls13,
+}
+
+/// What clients are offered: `sslPolicies`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// The lowest version.
+    pub lowest: Version,
+    /// Suites of TLS 1.2 by their registered names; empty: all there are. Names of suites that do not exist here have no
+    /// effect. The suites of TLS 1.3 are on wherever that version is.
+    pub suites: Vec<String>,
+    /// Only what FIPS 140 approves, in TLS 1.3 too: no ChaCha20 and no X25519.
+    pub fips: bool,
+}
+
+impl Policy {
+    /// Whether a suite of this registered name can be offered.
+    pub fn has(name: &str) -> bool {
+        ring::ALL_CIPHER_SUITES.iter().any(|suite| registered_name(*suite) == name)
+    }
+
+    fn provider(&self) -> CryptoProvider {
+        let mut provider = ring::default_provider();
+        provider.cipher_suites.retain(|suite| self.allows(*suite));
+        if self.fips {
+            provider.kx_groups.retain(|group| group.name() != NamedGroup::X25519);
+        }
+        provider
+    }
+
+    fn allows(&self, suite: SupportedCipherSuite) -> bool {
+        let name = registered_name(suite);
+        if suite.tls13().is_some() {
+            return !self.fips || !name.contains("CHACHA20");
+        }
+        self.lowest == Version::Tls12 && (self.suites.is_empty() || self.suites.contains(&name))
+    }
+
+    fn versions(&self, provider: &CryptoProvider) -> &'static [&'static SupportedProtocolVersion] {
+        let older = provider.cipher_suites.iter().any(|suite| suite.tls13().is_none());
+        if older { ALL_VERSIONS } else { TLS13_ONLY }
+    }
+}
+
+static ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+static TLS13_ONLY: &[&SupportedProtocolVersion] = &[&version::TLS13];
+
+/// The IANA name of a suite: rustls writes those of TLS 1.3 as `TLS13_…`.
+pub(crate) fn registered_name(suite: SupportedCipherSuite) -> String {
+    let name = format!("{:?}", suite.suite());
+    name.strip_prefix("TLS13_").map_or(name.clone(), |rest| format!("TLS_{rest}"))
+}
+
 /// Server side TLS with one or more certificates.
 #[derive(Debug)]
 pub struct Tls {
@@ -71,12 +129,19 @@ impl Tls {
     /// TLS 1.2 and 1.3, as Google's load balancers offer without an SSL policy, less the versions that RFC 8996 forbids.
     /// `certificates` must not be empty; the first is the default.
     pub fn new(certificates: Vec<Certificate>) -> Result<Tls, rustls::Error> {
+        Tls::with_policy(certificates, &Policy::default())
+    }
+
+    /// As [`Tls::new`], with no more than the policy allows.
+    pub fn with_policy(certificates: Vec<Certificate>, policy: &Policy) -> Result<Tls, rustls::Error> {
         if certificates.is_empty() {
             return Err(rustls::Error::General("no certificate".to_owned()));
         }
         let choice = Arc::new(Choice(certificates));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
+        let provider = policy.provider();
+        let versions = policy.versions(&provider);
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions)?
             .with_no_client_auth()
             .with_cert_resolver(choice.clone());
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
@@ -90,9 +155,14 @@ impl Tls {
         self.config.clone()
     }
 
-    /// Whether a request for `host` (without port) may come on a connection that was made for `sni`.
+    /// Whether a request for `host` (without port) may come on a connection that was made for `sni`: the certificate
+    /// that was shown there is for that host too, or is the one that it would see.
     pub(crate) fn may_serve(&self, sni: &str, host: &str) -> bool {
-        self.choice.0.len() == 1 || self.choice.index(&sni.to_ascii_lowercase()) == self.choice.index(host)
+        let choice = &self.choice;
+        choice.0.len() == 1 || {
+            let shown = choice.index(&sni.to_ascii_lowercase());
+            shown == choice.index(host) || choice.0.get(shown).is_some_and(|shown| shown.covers(host))
+        }
     }
 }
 
@@ -103,12 +173,23 @@ impl Choice {
     fn index(&self, name: &str) -> usize {
         self.0.iter().position(|certificate| certificate.covers(name)).unwrap_or(0)
     }
+
+    /// The certificate for a client that asks for `name`: the first for that name whose key the client can check. Two
+    /// certificates of one name serve clients with and without ECDSA.
+    fn pick(&self, name: Option<&str>, usable: impl Fn(&CertifiedKey) -> bool) -> Option<&Certificate> {
+        let fitting = || {
+            let name = name.map(str::to_ascii_lowercase);
+            self.0.iter().filter(move |held| name.as_deref().is_some_and(|name| held.covers(name)))
+        };
+        fitting().find(|held| usable(&held.key)).or_else(|| fitting().next()).or(self.0.first())
+    }
 }
 
 impl ResolvesServerCert for Choice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let index = hello.server_name().map_or(0, |name| self.index(&name.to_ascii_lowercase()));
-        self.0.get(index).map(|certificate| certificate.key.clone())
+        let schemes = hello.signature_schemes();
+        let usable = |key: &CertifiedKey| key.key.choose_scheme(schemes).is_some();
+        self.pick(hello.server_name(), usable).map(|held| held.key.clone())
     }
 }
 
@@ -138,6 +219,54 @@ mod tests {
         }
         assert!(tls.may_serve("x.B.example", "b.example") && tls.may_serve("a.example", "unknown"));
         assert!(!tls.may_serve("a.example", "b.example"));
+    }
+
+    #[test]
+    fn a_certificate_serves_all_its_names_on_one_connection() {
+        let both = certificate(&["a.example", "b.example"]);
+        let tls = Tls::new(vec![certificate(&["b.example"]), both]).unwrap();
+        assert!(tls.may_serve("a.example", "b.example"));
+        assert!(!tls.may_serve("b.example", "a.example"));
+    }
+
+    #[test]
+    fn two_certificates_of_one_name_are_for_different_clients() {
+        let choice = Choice(vec![certificate(&["z"]), certificate(&["a"]), certificate(&["a"])]);
+        let second = choice.0[2].key.clone();
+        let only_second = |key: &CertifiedKey| std::ptr::eq(key, &*second);
+        let picked = |name| choice.pick(Some(name), only_second).map(|held| Arc::ptr_eq(&held.key, &second));
+        assert_eq!((picked("A"), picked("z"), picked("?")), (Some(true), Some(false), Some(false)));
+        let first = choice.pick(Some("a"), |_| false).map(|held| Arc::ptr_eq(&held.key, &choice.0[1].key));
+        assert_eq!(first, Some(true));
+    }
+
+    #[test]
+    fn a_policy_leaves_what_it_names() {
+        let suites = |policy: Policy| -> Vec<String> {
+            policy.provider().cipher_suites.iter().map(|suite| registered_name(*suite)).collect()
+        };
+        assert_eq!(suites(Policy::default()).len(), 9);
+        let newest = Policy { lowest: Version::Tls13, ..Policy::default() };
+        assert_eq!(newest.versions(&newest.provider()).len(), 1);
+        let one =
+            Policy { suites: vec!["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".into()], ..Policy::default() };
+        assert_eq!((suites(one.clone()).len(), one.versions(&one.provider()).len()), (4, 2));
+        // Nothing of what is asked for exists: TLS 1.3 is left.
+        let none = Policy { suites: vec!["TLS_RSA_WITH_3DES_EDE_CBC_SHA".into()], ..Policy::default() };
+        assert_eq!(none.versions(&none.provider()).len(), 1);
+        let fips = Policy { fips: true, ..Policy::default() };
+        assert!(
+            suites(fips.clone())
+                .iter()
+                .filter(|name| name.starts_with("TLS_A") || name.starts_with("TLS_C"))
+                .count()
+                == 2
+        );
+        assert!(fips.provider().kx_groups.iter().all(|group| group.name() != NamedGroup::X25519));
+        assert!(
+            Policy::has("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384")
+                && !Policy::has("TLS_RSA_WITH_AES_128_CBC_SHA")
+        );
     }
 
     #[test]

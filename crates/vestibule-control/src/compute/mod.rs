@@ -54,6 +54,7 @@ pub mod ranges;
 mod read;
 mod requests;
 pub mod ssl_certificates;
+pub mod ssl_policies;
 pub mod subnetworks;
 pub mod target_proxies;
 pub mod url_maps;
@@ -86,6 +87,7 @@ static KINDS: &[&dyn Kind] = &[
     &network_endpoint_groups::NetworkEndpointGroups,
     &networks::Networks,
     &ssl_certificates::SslCertificates,
+    &ssl_policies::SslPolicies,
     &subnetworks::Subnetworks,
     &target_proxies::TargetHttpProxies,
     &target_proxies::TargetHttpsProxies,

@@ -27,6 +27,7 @@ const COLLECTIONS: &[&str] = &[
     "backendServices",
     "networkEndpointGroups",
     "sslCertificates",
+    "sslPolicies",
     "networks",
     "subnetworks",
 ];
@@ -163,12 +164,15 @@ impl Compiler {
 
     fn tls(&mut self, view: &View, target: &ResourceName, proxy: &KeyValue) -> Result<Made<Tls>, Error> {
         let names = target_proxies::certificates(document::object(&proxy.value));
+        let policy = linked(document::object(&proxy.value), "sslPolicy");
         let revisions = names.iter().map(|name| view.get(&name.key()).map_or(0, |kv| kv.created));
         // The order of certificates is in the proxy's document; what only the document says of other things does not
         // matter, so its revision is left out as long as the list is the same.
         let mut stamp: Vec<u64> = revisions.collect();
         stamp.push(hash64(names.iter().map(ResourceName::key).collect::<Vec<_>>().join("\n").as_bytes()));
-        self.tls.get(&target.key(), stamp, || tls::compile(view, &names))
+        let policy_revision = |name: &ResourceName| view.get(&name.key()).map(|kv| kv.modified);
+        stamp.push(policy.as_ref().and_then(policy_revision).unwrap_or(0));
+        self.tls.get(&target.key(), stamp, || tls::compile(view, &names, policy.as_ref()))
     }
 
     fn routes(&mut self, view: &View, map: &ResourceName) -> Result<Made<Routes>, Error> {

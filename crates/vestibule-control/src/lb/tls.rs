@@ -7,17 +7,23 @@ use vestibule_store::View;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::Error;
-use crate::compute::ssl_certificates;
+use crate::compute::{ssl_certificates, ssl_policies};
 
-/// Puts the certificates together, the default one first.
-pub fn compile(view: &View, certificates: &[ResourceName]) -> Result<Tls, Error> {
+/// Puts the certificates together, the default one first, under an SSL policy.
+pub fn compile(
+    view: &View,
+    certificates: &[ResourceName],
+    policy: Option<&ResourceName>,
+) -> Result<Tls, Error> {
+    let policy = policy.map(|name| ssl_policies::offered(view, name)).transpose()?.unwrap_or_default();
     let serving = certificates.iter().map(|name| {
         let key = ssl_certificates::serving(view, name)?;
         let names = key.end_entity_cert().map(names_of).unwrap_or_default();
         Ok(Certificate::new(std::sync::Arc::unwrap_or_clone(key), names))
     });
     let serving = serving.collect::<Result<Vec<_>, Error>>()?;
-    Tls::new(serving).map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))
+    Tls::with_policy(serving, &policy)
+        .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))
 }
 
 /// The DNS names that a certificate is for: its subject alternative names, or else its common name.

@@ -1301,6 +1301,72 @@ pub static METHODS: &[Method] = &[
         request: None, response: Some(&s::SslCertificateList),
     },
     Method {
+        service: Service::Compute, id: "compute.sslPolicies.aggregatedList", verb: "GET",
+        template: "/compute/v1/projects/{project}/aggregated/sslPolicies",
+        joined: &[],
+        query: &[
+            Query { name: "filter", kind: T::String, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "includeAllScopes", kind: T::Bool, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "maxResults", kind: T::Uint32, repeated: false, required: false, minimum: Some(0), maximum: None },
+            Query { name: "orderBy", kind: T::String, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "pageToken", kind: T::String, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "serviceProjectNumber", kind: T::Int64, repeated: false, required: false, minimum: None, maximum: None }],
+        request: None, response: Some(&s::SslPoliciesAggregatedList),
+    },
+    Method {
+        service: Service::Compute, id: "compute.sslPolicies.delete", verb: "DELETE",
+        template: "/compute/v1/projects/{project}/global/sslPolicies/{sslPolicy}",
+        joined: &[],
+        query: &[
+            Query { name: "requestId", kind: T::String, repeated: false, required: false, minimum: None, maximum: None }],
+        request: None, response: Some(&s::Operation),
+    },
+    Method {
+        service: Service::Compute, id: "compute.sslPolicies.get", verb: "GET",
+        template: "/compute/v1/projects/{project}/global/sslPolicies/{sslPolicy}",
+        joined: &[],
+        query: &[],
+        request: None, response: Some(&s::SslPolicy),
+    },
+    Method {
+        service: Service::Compute, id: "compute.sslPolicies.insert", verb: "POST",
+        template: "/compute/v1/projects/{project}/global/sslPolicies",
+        joined: &[],
+        query: &[
+            Query { name: "requestId", kind: T::String, repeated: false, required: false, minimum: None, maximum: None }],
+        request: Some(&s::SslPolicy), response: Some(&s::Operation),
+    },
+    Method {
+        service: Service::Compute, id: "compute.sslPolicies.list", verb: "GET",
+        template: "/compute/v1/projects/{project}/global/sslPolicies",
+        joined: &[],
+        query: &[
+            Query { name: "filter", kind: T::String, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "maxResults", kind: T::Uint32, repeated: false, required: false, minimum: Some(0), maximum: None },
+            Query { name: "orderBy", kind: T::String, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "pageToken", kind: T::String, repeated: false, required: false, minimum: None, maximum: None }],
+        request: None, response: Some(&s::SslPoliciesList),
+    },
+    Method {
+        service: Service::Compute, id: "compute.sslPolicies.listAvailableFeatures", verb: "GET",
+        template: "/compute/v1/projects/{project}/global/sslPolicies/listAvailableFeatures",
+        joined: &[],
+        query: &[
+            Query { name: "filter", kind: T::String, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "maxResults", kind: T::Uint32, repeated: false, required: false, minimum: Some(0), maximum: None },
+            Query { name: "orderBy", kind: T::String, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "pageToken", kind: T::String, repeated: false, required: false, minimum: None, maximum: None }],
+        request: None, response: Some(&s::SslPoliciesListAvailableFeaturesResponse),
+    },
+    Method {
+        service: Service::Compute, id: "compute.sslPolicies.patch", verb: "PATCH",
+        template: "/compute/v1/projects/{project}/global/sslPolicies/{sslPolicy}",
+        joined: &[],
+        query: &[
+            Query { name: "requestId", kind: T::String, repeated: false, required: false, minimum: None, maximum: None }],
+        request: Some(&s::SslPolicy), response: Some(&s::Operation),
+    },
+    Method {
         service: Service::Compute, id: "compute.subnetworks.aggregatedList", verb: "GET",
         template: "/compute/v1/projects/{project}/aggregated/subnetworks",
         joined: &[],

@@ -196,8 +196,10 @@ pub static SCHEMAS: &[&Schema] = &[
     &SslCertificateManagedSslCertificate,
     &SslCertificateSelfManagedSslCertificate,
     &SslCertificatesScopedList,
+    &SslPoliciesAggregatedList,
     &SslPoliciesList,
     &SslPoliciesListAvailableFeaturesResponse,
+    &SslPoliciesScopedList,
     &SslPolicy,
     &SslPolicyReference,
     &Status,
@@ -1991,6 +1993,24 @@ pub static SslCertificatesScopedList: Schema = Schema::object("SslCertificatesSc
 ])),
 ]);
 
+pub static SslPoliciesAggregatedList: Schema = Schema::object("SslPoliciesAggregatedList", &[
+    f("etag", T::String),
+    o("id", T::String),
+    f("items", T::Map(&T::Object(&SslPoliciesScopedList))),
+    o("kind", T::String),
+    o("nextPageToken", T::String),
+    o("selfLink", T::String),
+    o("unreachables", T::Array(&T::String)),
+    o("warning", T::Inline(&[
+    o("code", T::Enum(&["CLEANUP_FAILED", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED", "DISK_SIZE_LARGER_THAN_IMAGE_SIZE", "EXPERIMENTAL_TYPE_USED", "EXTERNAL_API_WARNING", "FIELD_VALUE_OVERRIDEN", "INJECTED_KERNELS_DEPRECATED", "INVALID_HEALTH_CHECK_FOR_DYNAMIC_WIEGHTED_LB", "LARGE_DEPLOYMENT_WARNING", "LIST_OVERHEAD_QUOTA_EXCEED", "MISSING_TYPE_DEPENDENCY", "NEXT_HOP_ADDRESS_NOT_ASSIGNED", "NEXT_HOP_CANNOT_IP_FORWARD", "NEXT_HOP_INSTANCE_HAS_NO_IPV6_INTERFACE", "NEXT_HOP_INSTANCE_NOT_FOUND", "NEXT_HOP_INSTANCE_NOT_ON_NETWORK", "NEXT_HOP_NOT_RUNNING", "NOT_CRITICAL_ERROR", "NO_RESULTS_ON_PAGE", "PARTIAL_SUCCESS", "QUOTA_INFO_UNAVAILABLE", "REQUIRED_TOS_AGREEMENT", "RESOURCE_IN_USE_BY_OTHER_RESOURCE_WARNING", "RESOURCE_NOT_DELETED", "SCHEMA_VALIDATION_IGNORED", "SINGLE_INSTANCE_PROPERTY_TEMPLATE", "UNDECLARED_PROPERTIES", "UNREACHABLE"])),
+    o("data", T::Array(&T::Inline(&[
+    o("key", T::String),
+    o("value", T::String),
+]))),
+    o("message", T::String),
+])),
+]);
+
 pub static SslPoliciesList: Schema = Schema::object("SslPoliciesList", &[
     o("id", T::String),
     o("items", T::Array(&T::Object(&SslPolicy))),
@@ -2009,6 +2029,18 @@ pub static SslPoliciesList: Schema = Schema::object("SslPoliciesList", &[
 
 pub static SslPoliciesListAvailableFeaturesResponse: Schema = Schema::object("SslPoliciesListAvailableFeaturesResponse", &[
     f("features", T::Array(&T::String)),
+]);
+
+pub static SslPoliciesScopedList: Schema = Schema::object("SslPoliciesScopedList", &[
+    f("sslPolicies", T::Array(&T::Object(&SslPolicy))),
+    f("warning", T::Inline(&[
+    o("code", T::Enum(&["CLEANUP_FAILED", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED", "DISK_SIZE_LARGER_THAN_IMAGE_SIZE", "EXPERIMENTAL_TYPE_USED", "EXTERNAL_API_WARNING", "FIELD_VALUE_OVERRIDEN", "INJECTED_KERNELS_DEPRECATED", "INVALID_HEALTH_CHECK_FOR_DYNAMIC_WIEGHTED_LB", "LARGE_DEPLOYMENT_WARNING", "LIST_OVERHEAD_QUOTA_EXCEED", "MISSING_TYPE_DEPENDENCY", "NEXT_HOP_ADDRESS_NOT_ASSIGNED", "NEXT_HOP_CANNOT_IP_FORWARD", "NEXT_HOP_INSTANCE_HAS_NO_IPV6_INTERFACE", "NEXT_HOP_INSTANCE_NOT_FOUND", "NEXT_HOP_INSTANCE_NOT_ON_NETWORK", "NEXT_HOP_NOT_RUNNING", "NOT_CRITICAL_ERROR", "NO_RESULTS_ON_PAGE", "PARTIAL_SUCCESS", "QUOTA_INFO_UNAVAILABLE", "REQUIRED_TOS_AGREEMENT", "RESOURCE_IN_USE_BY_OTHER_RESOURCE_WARNING", "RESOURCE_NOT_DELETED", "SCHEMA_VALIDATION_IGNORED", "SINGLE_INSTANCE_PROPERTY_TEMPLATE", "UNDECLARED_PROPERTIES", "UNREACHABLE"])),
+    o("data", T::Array(&T::Inline(&[
+    o("key", T::String),
+    o("value", T::String),
+]))),
+    o("message", T::String),
+])),
 ]);
 
 pub static SslPolicy: Schema = Schema::object("SslPolicy", &[

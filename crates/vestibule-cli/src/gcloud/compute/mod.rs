@@ -16,6 +16,7 @@ mod operation;
 mod path_matchers;
 mod regions;
 mod ssl_certificates;
+mod ssl_policies;
 mod subnets;
 mod target_proxies;
 mod transfer;
@@ -42,6 +43,7 @@ pub fn group() -> Group {
         .group(target_proxies::http_group())
         .group(target_proxies::https_group())
         .group(ssl_certificates::group())
+        .group(ssl_policies::group())
         .group(forwarding_rules::group())
         .group(addresses::group())
         .group(firewall_rules::group())

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::link::{Kind, Link, Scope, Scopes, basename};
 use super::ssl_certificates::SSL_CERTIFICATES;
+use super::ssl_policies::SSL_POLICIES;
 use super::url_maps::{URL_MAPS, is_same};
 use super::verbs::{self, Change};
 use crate::gcloud::error::Failure;
@@ -58,6 +59,7 @@ pub fn https_group() -> Group {
                 .arg(NAME, "The name of the proxy.")
                 .flags(shared_flags())
                 .flags(certificate_flags())
+                .flags(policy_flags())
                 .examples(&["gcloud compute target-https-proxies create my-internal-https-proxy --url-map=my-internal-url-map --ssl-certificates=my-internal-cert --region=us-central1"]),
         )
         .command(
@@ -65,7 +67,16 @@ pub fn https_group() -> Group {
                 .arg(NAME, "The name of the proxy.")
                 .flags(shared_flags())
                 .flags(certificate_flags())
-                .rule(Rule::AnyOf(vec!["ssl-certificates", "url-map", "http-keep-alive-timeout-sec"])),
+                .flags(policy_flags())
+                .flag(Flag::switch("clear-ssl-policy", "Removes any attached SSL policy from the HTTPS proxy."))
+                .rule(Rule::Exclusive(vec![vec!["ssl-policy"], vec!["clear-ssl-policy"]]))
+                .rule(Rule::AnyOf(vec![
+                    "ssl-certificates",
+                    "url-map",
+                    "ssl-policy",
+                    "clear-ssl-policy",
+                    "http-keep-alive-timeout-sec",
+                ])),
         );
     common(
         group,
@@ -116,6 +127,14 @@ fn certificate_flags() -> Vec<Flag> {
     ]
 }
 
+fn policy_flags() -> Vec<Flag> {
+    vec![
+        Flag::text("ssl-policy", "The SSL policy: which versions and cipher suites of TLS are offered."),
+        Flag::text("ssl-policy-region", "The policy's region. Default: the proxy's."),
+        Flag::switch("global-ssl-policy", "The policy is global."),
+    ]
+}
+
 /// The scope of something beside the proxy: its own flag's, or the proxy's.
 fn beside(inv: &Invocation<'_>, proxy: &Link, region: &str, global: &str) -> Scope {
     match inv.args.text(region) {
@@ -138,6 +157,12 @@ fn certificates(inv: &Invocation<'_>, proxy: &Link) -> Result<Option<Vec<String>
     Ok(Some(urls.collect::<Result<_, Failure>>()?))
 }
 
+fn ssl_policy(inv: &Invocation<'_>, proxy: &Link) -> Result<Option<String>, Failure> {
+    let Some(name) = inv.args.text("ssl-policy") else { return Ok(None) };
+    let scope = beside(inv, proxy, "ssl-policy-region", "global-ssl-policy");
+    Ok(Some(SSL_POLICIES.at(inv, &scope, name)?.url(inv.api.base())))
+}
+
 fn create(inv: &Invocation<'_>, kind: &Kind) -> Result<(), Failure> {
     let link = kind.resolve(inv, inv.args.name(NAME))?;
     let Some(url_map) = url_map(inv, &link)? else {
@@ -148,6 +173,9 @@ fn create(inv: &Invocation<'_>, kind: &Kind) -> Result<(), Failure> {
     body.insert("urlMap".into(), json!(url_map));
     if let Some(certificates) = certificates(inv, &link)? {
         body.insert("sslCertificates".into(), json!(certificates));
+    }
+    if let Some(policy) = ssl_policy(inv, &link)? {
+        body.insert("sslPolicy".into(), json!(policy));
     }
     if let Some(description) = inv.args.text("description") {
         body.insert("description".into(), json!(description));
@@ -189,6 +217,15 @@ fn update(inv: &Invocation<'_>, kind: &Kind) -> Result<(), Failure> {
         if !same {
             body.insert("urlMap".into(), json!(url_map));
         }
+    }
+    if let Some(policy) = ssl_policy(inv, &link)? {
+        let same =
+            old.get("sslPolicy").and_then(Value::as_str).is_some_and(|held| is_same(inv, held, &policy));
+        if !same {
+            body.insert("sslPolicy".into(), json!(policy));
+        }
+    } else if inv.args.on("clear-ssl-policy") && old.get("sslPolicy").is_some() {
+        body.insert("sslPolicy".into(), Value::Null);
     }
     if let Some(seconds) = inv.args.int("http-keep-alive-timeout-sec") {
         body.insert("httpKeepAliveTimeoutSec".into(), json!(seconds));

@@ -70,7 +70,7 @@ impl Kind for TargetHttpsProxies {
     }
 
     fn references(&self, _name: &ResourceName, doc: &Document) -> Vec<ResourceName> {
-        linked(doc, "urlMap").into_iter().chain(certificates(doc)).collect()
+        linked(doc, "urlMap").into_iter().chain(certificates(doc)).chain(linked(doc, "sslPolicy")).collect()
     }
 }
 
@@ -81,7 +81,7 @@ pub fn certificates(doc: &Document) -> Vec<ResourceName> {
 }
 
 fn validate(change: &Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {
-    let fields = ["authorizationPolicy", "certificateMap", "serverTlsPolicy", "sslPolicy"];
+    let fields = ["authorizationPolicy", "certificateMap", "serverTlsPolicy"];
     document::not_built(doc, "compute.regionTargetHttpsProxies", &fields)?;
     document::one_of(doc, "resource", "quicOverride", &["NONE", "ENABLE", "DISABLE"])?;
     document::default(doc, "quicOverride", "NONE");
@@ -91,7 +91,22 @@ fn validate(change: &Change<'_>, name: &ResourceName, doc: &mut Document) -> Res
         return Err(Error::not_implemented("compute.regionTargetHttpsProxies.tlsEarlyData"));
     }
     super::validate(change, name, doc)?;
+    resolve_policy(change, name, doc)?;
     resolve_certificates(change, name, doc)
+}
+
+/// The policy must be in the proxy's region. An empty link detaches it.
+fn resolve_policy(change: &Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {
+    if document::text(doc, "sslPolicy") == Some("") {
+        doc.remove("sslPolicy");
+    }
+    match change.resolve(name, doc, "sslPolicy", &name.scope, &["sslPolicies"])? {
+        Some(policy) if policy.project != name.project || policy.scope != name.scope => {
+            let why = "The SSL policy must be in the project and region of the target proxy.";
+            Err(Error::invalid("resource.sslPolicy", policy.self_link(), why))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn resolve_certificates(change: &Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {

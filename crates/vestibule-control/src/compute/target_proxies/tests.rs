@@ -170,16 +170,34 @@ fn what_is_refused() {
         let error = world.try_insert(parent, body.clone()).unwrap_err().to_string();
         assert!(error.starts_with(text), "{body}: {error}");
     }
-    for body in [
-        json!({"name": "p", "urlMap": "m", "sslCertificates": ["c1"], "sslPolicy": "global/sslPolicies/x"}),
-        json!({"name": "p", "urlMap": "m", "sslCertificates": [
-            "https://certificatemanager.googleapis.com/v1/projects/demo/locations/global/certificates/x",
-        ]}),
-    ] {
-        assert!(matches!(world.try_insert(HTTPS, body.clone()), Err(Error::NotImplemented { .. })), "{body}");
-    }
+    let managed = json!({"name": "p", "urlMap": "m", "sslCertificates": [
+        "https://certificatemanager.googleapis.com/v1/projects/demo/locations/global/certificates/x",
+    ]});
+    assert!(matches!(world.try_insert(HTTPS, managed), Err(Error::NotImplemented { .. })));
     assert!(matches!(
         world.try_insert("global/targetHttpProxies", json!({"name": "p", "urlMap": "m"})),
         Err(Error::NotImplemented { .. })
     ));
+}
+
+#[test]
+fn a_policy_is_attached_and_detached() {
+    let world = world();
+    world.insert("global/sslPolicies", json!({"name": "g"}));
+    world.insert("regions/us-central1/sslPolicies", json!({"name": "modern", "profile": "MODERN"}));
+    let with =
+        |policy: &str| json!({"name": "s", "urlMap": "m", "sslCertificates": ["c1"], "sslPolicy": policy});
+    let error = world.try_insert(HTTPS, with("global/sslPolicies/g")).unwrap_err().to_string();
+    assert!(error.contains("must be in the project and region"), "{error}");
+    assert!(matches!(world.try_insert(HTTPS, with("nope")), Err(Error::NotFound { .. })));
+    world.insert(HTTPS, with("modern"));
+    let path = format!("{HTTPS}/s");
+    assert_eq!(world.get(&path)["sslPolicy"], format!("{LINK}/sslPolicies/modern"));
+    let error = world.try_delete("regions/us-central1/sslPolicies/modern").unwrap_err().to_string();
+    assert!(
+        error.starts_with("The ssl_policy resource 'projects/demo/regions/us-central1/sslPolicies/modern'")
+    );
+    world.try_patch_now(&path, json!({"sslPolicy": null})).unwrap();
+    assert!(world.get(&path).get("sslPolicy").is_none());
+    world.delete("regions/us-central1/sslPolicies/modern");
 }
