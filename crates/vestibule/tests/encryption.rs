@@ -53,7 +53,7 @@ fn an_ssl_policy_decides_what_is_offered() {
     let made = world.gcloud(&format!(
         "compute ssl-policies create strict --profile=RESTRICTED --min-tls-version=1.3 {REGION}"
     ));
-    assert_eq!((made.code, made.stderr.as_str()), (0, "Creating SSL policy...\n...done.\n"), "{made:?}");
+    assert_eq!((made.code, made.stderr.as_str()), (0, "Creating SSL policy...\n.....done.\n"), "{made:?}");
     assert!(made.stdout.starts_with("NAME    PROFILE     MIN_TLS_VERSION"), "{}", made.stdout);
     let attach = |policy: &str| {
         world.ok(&format!("compute target-https-proxies update my-internal-https-proxy {policy} {REGION}"));
@@ -75,7 +75,7 @@ fn an_ssl_policy_decides_what_is_offered() {
     attach("--clear-ssl-policy");
     assert!(works(&chacha), "no policy again");
     world.ok(&format!("compute ssl-policies delete strict {REGION} --quiet"));
-    assert!(!world.ok(&format!("compute ssl-policies list --regions=us-central1")).contains("strict"));
+    assert!(!world.ok("compute ssl-policies list --regions=us-central1").contains("strict"));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::link::{Kind, Scopes, basename};
+use super::link::{Kind, Link, Scopes, basename};
+use super::operation::Operation;
 use super::verbs::{self, Change};
 use crate::gcloud::error::Failure;
 use crate::gcloud::grammar::{Command, Flag, Group};
@@ -40,9 +41,7 @@ pub fn group() -> Group {
                 .flags(super::scope_flags()),
         )
         .command(
-            Command::new("describe", "Describe a Compute Engine ssl policy.", |inv| {
-                verbs::describe(inv, &SSL_POLICIES, NAME)
-            })
+            Command::new("describe", "Describe a Compute Engine ssl policy.", describe)
             .arg(NAME, "The name of the policy.")
             .flags(super::scope_flags()),
         )
@@ -107,7 +106,7 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
 fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     let link = SSL_POLICIES.resolve(inv, inv.args.name(NAME))?;
     let features = custom_features(inv)?;
-    let old = verbs::read(inv, &link)?;
+    let old = read(inv, &link)?;
     let mut body = Map::new();
     body.insert("fingerprint".into(), old.get("fingerprint").cloned().unwrap_or(Value::Null));
     if let Some(profile) = inv.args.text("profile") {
@@ -148,13 +147,46 @@ fn delete(inv: &Invocation<'_>) -> Result<(), Failure> {
     carry_out(inv, what, links.into_iter().map(Change::delete).collect())
 }
 
-/// Makes the calls behind a line of progress, and shows the resources that are left.
+/// Makes the calls behind a line of progress, and shows the resources that are left. A call that is refused ends the
+/// command before the line is begun.
 fn carry_out(inv: &Invocation<'_>, progress: &str, changes: Vec<Change>) -> Result<(), Failure> {
-    inv.printer.note(&format!("{progress}...\n..."));
-    let made = verbs::carry_out_quietly(inv, None, changes);
-    inv.status(if made.is_ok() { "done." } else { "failed." });
-    let made = made?;
-    if made.is_empty() { Ok(()) } else { inv.show_made(&made, TABLE) }
+    let mut accepted = Vec::new();
+    for change in changes {
+        let path = format!("{}?alt=json", change.path);
+        let answer = inv.api.call(change.method, &path, change.body.as_ref())?;
+        if !answer.is_success() {
+            return Err(Failure::http(&answer));
+        }
+        accepted.push((Operation::accept(&change.link, answer).map_err(Failure::new)?, change));
+    }
+    inv.printer.note(&format!("{progress}...\n....."));
+    let mut left = Vec::new();
+    let mut warnings = Vec::new();
+    for (operation, change) in accepted {
+        match operation.settle(inv) {
+            Ok(done) => warnings.extend(done.warnings),
+            Err(messages) => {
+                inv.status("failed.");
+                return Err(Failure::new(messages.join("\n")));
+            }
+        }
+        if change.method != "DELETE" {
+            left.push(read(inv, &change.link)?);
+        }
+    }
+    inv.status("done.");
+    warnings.iter().for_each(|warning| inv.warn(&format!("{warning}\n")));
+    if left.is_empty() { Ok(()) } else { inv.show_made(&left, TABLE) }
+}
+
+/// The policy as it is, or why it cannot be read.
+fn read(inv: &Invocation<'_>, link: &Link) -> Result<Value, Failure> {
+    verbs::fetch(inv, link)?.map_err(|answer| Failure::http(&answer))
+}
+
+fn describe(inv: &Invocation<'_>) -> Result<(), Failure> {
+    let link = SSL_POLICIES.resolve(inv, inv.args.name(NAME))?;
+    inv.show(&read(inv, &link)?, Display::YAML)
 }
 
 fn list_available_features(inv: &Invocation<'_>) -> Result<(), Failure> {
