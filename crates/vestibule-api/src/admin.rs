@@ -1,4 +1,4 @@
-//! Our own API under `/vestibule/v1/`: what `vestibule env`, `vm run` and the tour ask.
+//! Our own API under `/vestibule/v1/`: what `vestibule env`, `vm run` and the tour ask; and `/metrics`.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
@@ -12,6 +12,7 @@ use crate::{Ctx, Registry};
 
 pub(crate) fn register(registry: &mut Registry) {
     registry.path("/vestibule/v1/status", status);
+    registry.path("/metrics", metrics);
     registry.path("/vestibule/v1/vms", open_vm);
     registry.path("/vestibule/v1/explain", explain);
 }
@@ -22,6 +23,17 @@ fn status(ctx: &Ctx<'_>, request: Request<Bytes>) -> Response<Bytes> {
         Method::GET => json(&ctx.deps().host.status()),
         _ => refuse(&Error::not_implemented(format!("{} /vestibule/v1/status", request.method()))),
     }
+}
+
+/// `GET`: what was done so far, for Prometheus.
+fn metrics(ctx: &Ctx<'_>, request: Request<Bytes>) -> Response<Bytes> {
+    if request.method() != Method::GET {
+        return refuse(&Error::not_implemented(format!("{} /metrics", request.method())));
+    }
+    let mut response = Response::new(Bytes::from(ctx.deps().host.metrics()));
+    let media_type = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    response
 }
 
 /// `POST`: lets a client into a network. The answer is one line of JSON; the lease lasts while the response is open.

@@ -13,6 +13,8 @@ use vestibule_control::lb::{Explanation, Question};
 pub trait Host: Send + Sync {
     /// Where things listen and how the networks are realised; a flat object.
     fn status(&self) -> Value;
+    /// What was done so far, in the text format of Prometheus, version 0.0.4.
+    fn metrics(&self) -> String;
     /// Lets a client into a network. It stays until the second value is dropped.
     fn open_vm(&self, request: VmRequest) -> Result<(Vm, Held), Error>;
     /// The way a request would take, without sending it.

@@ -9,6 +9,7 @@
 //! Knows nothing of the API or the store.
 #![forbid(unsafe_code)]
 
+mod counts;
 mod hash;
 mod hosts;
 pub mod name;
@@ -22,6 +23,7 @@ mod upstream;
 pub mod wire;
 mod zone;
 
+pub use counts::{Report, Transport};
 pub use name::Name;
 pub use policy::{Action, Path, ResponsePolicy, Rule, ServerPolicy, Target};
 pub use resolver::{Answer, Resolver};

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use vestibule_vpc::{NetworkId, Vpc};
 
+use crate::counts::{Counts, Report};
 use crate::hosts::Hosts;
 use crate::name::Name;
 use crate::policy::{Path, Prepared, Target};
@@ -33,6 +34,7 @@ struct Inner {
     sources: Mutex<Sources>,
     upstream: Arc<[Target]>,
     paths: Paths,
+    counts: Counts,
 }
 
 #[derive(Default)]
@@ -126,7 +128,8 @@ impl Resolver {
         let sources = Sources::default();
         let index = ArcSwap::from_pointee(Index::new(&sources.table, &sources.hosts));
         let upstream = upstream.into_iter().map(|address| Target { address, path: Path::Machine }).collect();
-        Resolver(Arc::new(Inner { index, sources: Mutex::new(sources), upstream, paths }))
+        let (sources, counts) = (Mutex::new(sources), Counts::default());
+        Resolver(Arc::new(Inner { index, sources, upstream, paths, counts }))
     }
 
     /// From now on every question is answered from this table.
@@ -150,6 +153,15 @@ impl Resolver {
         let mut sources = self.0.sources.lock().unwrap_or_else(PoisonError::into_inner);
         edit(&mut sources);
         self.0.index.store(Arc::new(Index::new(&sources.table, &sources.hosts)));
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.0.counts
+    }
+
+    /// How many questions were answered on sockets, and how.
+    pub fn metrics(&self) -> Report {
+        self.0.counts.report()
     }
 
     /// The generation of the current table.

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use vestibule_vpc::NetworkId;
 
 use crate::Resolver;
+use crate::counts::{Tally, Transport};
 use crate::resolver::Now;
 use crate::wire::{self, MAX_UDP, MIN_UDP, Query};
 
@@ -85,14 +86,16 @@ impl Server {
     async fn datagrams(&self, socket: &Arc<UdpSocket>) {
         let mut buffers = Buffers { message: vec![0; MAX_TCP], answer: Vec::with_capacity(MAX_UDP) };
         let mut later = Vec::new();
+        let mut tally = Tally::default();
         let mut under_way = JoinSet::new();
         loop {
             let ready = socket.readable().await;
             // A turn has one table.
             let now = self.resolver.now(&self.network);
             let turn = ready.and_then(|()| {
-                socket.try_io(Interest::READABLE, || turn(socket, &now, &mut buffers, &mut later))
+                socket.try_io(Interest::READABLE, || turn(socket, &now, &mut buffers, &mut later, &mut tally))
             });
+            self.resolver.counts().add(Transport::Udp, &std::mem::take(&mut tally));
             while under_way.try_join_next().is_some() {}
             let room = MAX_ASKING.saturating_sub(under_way.len());
             for waiting in later.drain(..).take(room) {
@@ -117,6 +120,7 @@ impl Server {
                 let Ok(query) = wire::read_query(&message) else { return };
                 let mut answer = Vec::new();
                 self.resolver.write_asking(&self.network, &query, udp_limit(&query), &mut answer).await;
+                self.resolver.counts().answered(Transport::Udp, &answer);
                 (answer, peer)
             }
         };
@@ -160,6 +164,7 @@ impl Server {
         let reading = self.questions(&mut reader, sender, &mut under_way);
         let writing = async {
             while let Some(answer) = answers.recv().await {
+                self.resolver.counts().answered(Transport::Tcp, answer.get(2..).unwrap_or_default());
                 // A client that does not read is as good as one that does not ask.
                 tokio::time::timeout(IDLE, writer.write_all(&answer)).await??;
             }
@@ -237,6 +242,7 @@ fn turn(
     now: &Now<'_>,
     buffers: &mut Buffers,
     later: &mut Vec<Waiting>,
+    tally: &mut Tally,
 ) -> io::Result<()> {
     for _ in 0..TURN {
         let received = rustix::net::recvfrom(socket, buffers.message.as_mut_slice(), RecvFlags::empty());
@@ -249,11 +255,12 @@ fn turn(
         let message = &buffers.message[..length];
         buffers.answer.clear();
         match answer(now, message, udp_limit, &mut buffers.answer) {
-            Outcome::Dropped => {}
+            Outcome::Dropped => tally.dropped(),
             Outcome::Ask => {
                 later.extend(peer.try_into().ok().map(|peer| Waiting::Ask(message.to_vec(), peer)))
             }
             Outcome::Answered => {
+                tally.answered(&buffers.answer);
                 match rustix::net::sendto(socket, &buffers.answer, SendFlags::empty(), &peer) {
                     Ok(_) => {}
                     Err(Errno::AGAIN) => {

@@ -9,6 +9,7 @@ use tokio::task::spawn_local;
 
 use crate::connection;
 use crate::limits::ACCEPT_BACKOFF;
+use crate::metrics::Count;
 use crate::site::Slot;
 use crate::worker::Worker;
 
@@ -53,12 +54,13 @@ async fn run(worker: Rc<Worker>, slot: Rc<Slot>, listener: TcpListener, stop: Rc
 /// Accepts for ever.
 async fn accept_all(worker: &Rc<Worker>, slot: &Rc<Slot>, listener: &TcpListener) {
     loop {
-        worker.has_room().await;
+        worker.has_room(slot).await;
         match listener.accept().await {
             Ok((stream, remote)) => take(worker, slot, stream, remote),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 // No descriptors or no memory: the next try would fail as well, and at once.
+                worker.cells.count(Count::AcceptFailures);
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
@@ -68,9 +70,10 @@ async fn accept_all(worker: &Rc<Worker>, slot: &Rc<Slot>, listener: &TcpListener
 
 fn take(worker: &Rc<Worker>, slot: &Rc<Slot>, stream: TcpStream, remote: std::net::SocketAddr) {
     if !worker.lets_in(&slot.site(), remote) {
+        worker.cells.count(Count::RegionRefusals);
         return;
     }
-    let admission = worker.admit();
+    let admission = worker.admit(slot);
     let (worker, slot) = (worker.clone(), slot.clone());
     spawn_local(async move {
         connection::serve(worker, slot, stream, remote).await;

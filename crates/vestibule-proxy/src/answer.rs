@@ -10,6 +10,7 @@ use vestibule_urlmap::{HeaderLevels, Variables};
 
 use crate::clock::Dates;
 use crate::headers::{self, List};
+use crate::metrics::Count;
 use crate::record::ProxyStatus;
 
 const TEXT: &str = "text/plain";
@@ -71,6 +72,15 @@ impl<'a> Answer<'a> {
     /// For a backend service without a usable backend.
     pub(crate) fn no_backend() -> Answer<'a> {
         Answer::text(503, "no healthy upstream").because("destination_unavailable", "failed_to_pick_backend")
+    }
+
+    /// For a request more than may be under way (Envoy's answer under overload).
+    pub(crate) fn overloaded(limit: Count) -> Answer<'a> {
+        let details = match limit {
+            Count::MemoryLimit => "request_memory_limit_reached",
+            _ => "request_limit_reached",
+        };
+        Answer::text(503, "overloaded").because("connection_limit_reached", details)
     }
 
     /// For a response that did not come in time.

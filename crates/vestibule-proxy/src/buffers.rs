@@ -3,11 +3,13 @@
 //! A connection that waits holds none, which is what keeps ten thousand idle connections small; and the few buffers
 //! that a busy thread cycles through stay in its cache.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::limits::{LARGE_BUFFER, MAX_SPARE_BUFFERS, SMALL_BUFFER};
 
 thread_local! {
+    /// Bytes in buffers that are in use.
+    static HELD: Cell<usize> = const { Cell::new(0) };
     static SPARE: RefCell<Spare> = RefCell::default();
 }
 
@@ -24,16 +26,23 @@ pub(crate) struct Buffer {
     end: usize,
 }
 
+/// Bytes of this thread's buffers that are in use.
+pub(crate) fn held() -> usize {
+    HELD.get()
+}
+
 impl Buffer {
     /// Of [`SMALL_BUFFER`] bytes.
     pub(crate) fn small() -> Buffer {
         let spare = SPARE.with_borrow_mut(|spare| spare.small.pop());
+        HELD.set(HELD.get() + SMALL_BUFFER);
         Buffer { bytes: spare.unwrap_or_else(|| vec![0; SMALL_BUFFER]), start: 0, end: 0 }
     }
 
     /// Of [`LARGE_BUFFER`] bytes.
     pub(crate) fn large() -> Buffer {
         let spare = SPARE.with_borrow_mut(|spare| spare.large.pop());
+        HELD.set(HELD.get() + LARGE_BUFFER);
         Buffer { bytes: spare.unwrap_or_else(|| vec![0; LARGE_BUFFER]), start: 0, end: 0 }
     }
 
@@ -106,6 +115,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
+        HELD.set(HELD.get() - bytes.len());
         // A thread that is ending has no store any more.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
@@ -143,5 +153,14 @@ mod tests {
         let at = first.bytes.as_ptr();
         drop(first);
         assert_eq!(Buffer::large().bytes.as_ptr(), at);
+    }
+
+    #[test]
+    fn what_is_in_use_is_known() {
+        let before = held();
+        let (small, large) = (Buffer::small(), Buffer::large());
+        assert_eq!(held() - before, SMALL_BUFFER + LARGE_BUFFER);
+        drop((small, large));
+        assert_eq!(held(), before);
     }
 }

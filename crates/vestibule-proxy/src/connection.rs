@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use vestibule_http1::{BodyDecoder, Error, Expect, Framing, RequestHead, Side};
@@ -19,6 +20,7 @@ use crate::http2;
 use crate::inbound::Inbound;
 use crate::limits::{DRAIN_QUIET, LEAVE_TIMEOUT, LINGER_BYTES, LINGER_TIMEOUT, MAX_HELD_BODY};
 use crate::link::{ClientStream, Link, Parts};
+use crate::metrics::Count;
 use crate::peer::{Handshake, Peer, Version};
 use crate::pipeline;
 use crate::record::Record;
@@ -38,7 +40,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, slot: Rc<Slot>, stream: TcpStream,
     let address = worker.private_peer(&site, remote);
     let (stream, handshake) = match site.tls() {
         None => (ClientStream::Plain(stream), None),
-        Some(tls) => match shake_hands(stream, tls, &timer, worker.timeouts.tls_handshake).await {
+        Some(tls) => match shake_hands(stream, tls, &timer, &worker).await {
             Some((stream, handshake)) => (stream, Some(handshake)),
             None => return,
         },
@@ -110,16 +112,24 @@ async fn shake_hands(
     stream: TcpStream,
     tls: &Arc<Tls>,
     timer: &Timer,
-    limit: Duration,
+    worker: &Worker,
 ) -> Option<(ClientStream, Handshake)> {
-    timer.at(Instant::now() + limit);
+    timer.at(Instant::now() + worker.timeouts.tls_handshake);
     let mut accepting = Box::pin(TlsAcceptor::from(tls.config()).accept(stream));
     let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(result.ok()),
-        Poll::Pending if timer.passed().is_some() => Poll::Ready(None),
+        Poll::Ready(result) => Poll::Ready(result.map_err(|_| Count::FailedHandshakes)),
+        Poll::Pending if timer.passed().is_some() => Poll::Ready(Err(Count::LateHandshakes)),
         Poll::Pending => Poll::Pending,
     });
-    let stream = accepted.await?;
+    let stream = match accepted.await {
+        Ok(stream) => stream,
+        Err(failure) => {
+            worker.cells.count(failure);
+            return None;
+        }
+    };
+    let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+    worker.cells.count(if resumed { Count::ResumedHandshakes } else { Count::FullHandshakes });
     let handshake = Handshake::of(stream.get_ref().1);
     Some((ClientStream::Tls(Box::new(stream)), handshake))
 }
@@ -355,6 +365,7 @@ impl Connection<'_> {
 
     /// Answers what is no request, and ends the connection.
     async fn refuse(&mut self, out: &mut Vec<u8>, answer: Answer<'_>) -> Next {
+        self.worker.cells.count(Count::UnreadableRequests);
         out.clear();
         answer.write(out, &self.worker.dates, None, Shape { bodiless: false, close: true });
         self.timer.at(Instant::now() + self.worker.timeouts.head);

@@ -102,11 +102,14 @@ impl Exchange<'_, '_> {
 
     async fn connect(&mut self, target: Target) -> Result<Connection, Failure> {
         // Rare beside requests, so it may cost an allocation and a timer of the runtime.
-        let limit = tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect(target));
+        let limit = tokio::time::timeout(CONNECT_TIMEOUT, self.pool.connect(target));
         let mut connecting = std::pin::pin!(limit);
         match self.inbound.during(None, |cx| connecting.as_mut().poll(cx)).await? {
             Ok(connected) => Ok(connected?),
-            Err(_) => Err(Failure::ConnectTimeout),
+            Err(_) => {
+                self.pool.gave_up();
+                Err(Failure::ConnectTimeout)
+            }
         }
     }
 
@@ -131,7 +134,10 @@ impl Exchange<'_, '_> {
         loop {
             let mut place = self.pool.shared.reserve(target);
             let (send, is_fresh) = match place.now() {
-                Some(send) => (send?, false),
+                Some(send) => {
+                    self.pool.joined();
+                    (send?, false)
+                }
                 None => {
                     let mut ready = std::pin::pin!(place.ready());
                     (self.inbound.during(None, |cx| ready.as_mut().poll(cx)).await??, true)

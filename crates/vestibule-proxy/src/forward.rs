@@ -132,12 +132,19 @@ impl<'f, 'a> Forward<'f, 'a> {
             let again = outcome.is_some_and(|outcome| retry::again(policy, has_body, attempts, outcome));
             match result {
                 // Nothing was sent, so another endpoint is no second attempt.
-                Err(Failure::Refused | Failure::ConnectTimeout) if self.has_other(refused) => refused += 1,
+                Err(Failure::Refused | Failure::ConnectTimeout) if self.has_other(refused) => {
+                    refused += 1;
+                    self.turn.record.retries += 1;
+                }
                 Ok(started) if again => {
                     self.discard(started);
                     attempts += 1;
+                    self.turn.record.retries += 1;
                 }
-                Err(_) if again => attempts += 1,
+                Err(_) if again => {
+                    attempts += 1;
+                    self.turn.record.retries += 1;
+                }
                 Ok(started) => return Ok(Answered { started, _lease: lease }),
                 Err(failure) => return Err(self.fail_in(failure, lease).await),
             }

@@ -13,7 +13,7 @@
 //! | `destination`, `forward`, `exchange`, `relay`, `tunnel`, `mirror` | to a backend and back |
 //! | `inbound`, `upload` | the client's direction meanwhile |
 //! | `request_head`, `response_head`, `headers`, `answer`, `grpc`, `trace` | what is written |
-//! | `record`, `accesslog` | what is written down |
+//! | `record`, `accesslog`, [`metrics`] | what is written down, and counted |
 //! | `timers`, `buffers`, `link`, `upstream`, `trust`, `clock`, `peer` | what makes it cheap |
 //!
 //! # Why a thread a core, and no channel between tasks
@@ -39,6 +39,7 @@ mod http2;
 mod inbound;
 pub mod limits;
 mod link;
+pub mod metrics;
 mod mirror;
 mod peer;
 mod pipeline;

@@ -87,8 +87,58 @@ pub const MAX_IDLE_PER_ADDRESS: usize = 512;
 /// How often a worker looks for pooled connections that ended or are too old.
 pub const POOL_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Client connections that one worker holds at once; more wait in the kernel's accept queue.
-pub const MAX_CONNECTIONS_PER_WORKER: usize = 32_768;
+/// Client connections of the whole proxy at once; more wait in the kernel's accept queue.
+pub const MAX_CONNECTIONS: usize = 65_536;
+
+/// Client connections of one listener at once; more wait in its accept queue. As many as there may be at all, so that
+/// nobody meets this limit who did not set it.
+pub const MAX_CONNECTIONS_PER_LISTENER: usize = MAX_CONNECTIONS;
+
+/// Requests that are under way in the whole proxy at once; more are answered 503.
+pub const MAX_REQUESTS: usize = 65_536;
+
+/// Bytes that requests under way may hold in buffers, in the whole proxy: 1 GiB. While they hold more, new requests are
+/// answered 503. A request holds at most four buffers of [`LARGE_BUFFER`] bytes, and usually one or two of
+/// [`SMALL_BUFFER`].
+pub const MAX_REQUEST_MEMORY: usize = 1 << 30;
+
+/// How much of everything the proxy takes on. Every worker has an even share, because a limit that workers share would
+/// be a cache line that they fight for; and never less than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Default [`MAX_CONNECTIONS`].
+    pub connections: usize,
+    /// Default [`MAX_CONNECTIONS_PER_LISTENER`].
+    pub connections_per_listener: usize,
+    /// Default [`MAX_REQUESTS`].
+    pub requests: usize,
+    /// In bytes. Default [`MAX_REQUEST_MEMORY`].
+    pub request_memory: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: MAX_CONNECTIONS,
+            connections_per_listener: MAX_CONNECTIONS_PER_LISTENER,
+            requests: MAX_REQUESTS,
+            request_memory: MAX_REQUEST_MEMORY,
+        }
+    }
+}
+
+impl Limits {
+    /// The share of one of so many workers.
+    pub fn share(self, workers: usize) -> Limits {
+        let part = |whole: usize| whole.div_ceil(workers.max(1)).max(1);
+        Limits {
+            connections: part(self.connections),
+            connections_per_listener: part(self.connections_per_listener),
+            requests: part(self.requests),
+            request_memory: part(self.request_memory),
+        }
+    }
+}
 
 /// How long accepting rests after it failed for want of file descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

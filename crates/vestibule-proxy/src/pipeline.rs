@@ -23,16 +23,25 @@ use crate::turn::{Next, RequestHeaders, RequestVariables, Turn, Url};
 
 /// Serves one request, and writes it down.
 pub(crate) async fn serve(turn: &mut Turn<'_>, site: &Site) -> Next {
+    let _under_way = turn.worker.begin();
     match site {
         Site::Balancer(balancer) => {
-            let (next, rule) = balance(turn, balancer).await;
+            let (next, rule) = match turn.worker.overload() {
+                None => balance(turn, balancer).await,
+                Some(why) => (turn.answer(Answer::overloaded(why), None).await, UNMATCHED),
+            };
             turn.record.request_size += turn.inbound.received();
+            turn.worker.cells.request(balancer, rule, &turn.record);
             turn.log(Some((balancer, rule)));
             next
         }
         Site::Front(front) => {
-            let next = enter(turn, front).await;
+            let next = match turn.worker.overload() {
+                None => enter(turn, front).await,
+                Some(why) => turn.answer(Answer::overloaded(why), None).await,
+            };
             turn.record.request_size += turn.inbound.received();
+            turn.worker.cells.default_url(&mut turn.worker.default_urls.borrow_mut(), &turn.record);
             turn.log(None);
             next
         }

@@ -15,7 +15,8 @@ use vestibule_logs::LogSink;
 use vestibule_run::front;
 use vestibule_vpc::{NetworkId, Vpc};
 
-use crate::limits::{FRONT_BACKLOG, MAX_CONNECTIONS_PER_WORKER, Timeouts};
+use crate::limits::{FRONT_BACKLOG, Limits, Timeouts};
+use crate::metrics::{Cells, Report};
 use crate::snapshot::{FrontAddress, Snapshot};
 use crate::worker::{self, Command, Key, Serve};
 
@@ -27,9 +28,7 @@ const COMMANDS: usize = 16;
 pub struct ProxyConfig {
     /// Threads that serve requests. Default: one a core.
     pub workers: usize,
-    /// Client connections that one worker holds at once; more wait in the kernel's queue. Default
-    /// [`MAX_CONNECTIONS_PER_WORKER`].
-    pub max_connections_per_worker: usize,
+    pub limits: Limits,
     pub timeouts: Timeouts,
     /// Clients may speak HTTP/2 without TLS where they know that the server does ("prior knowledge", RFC 9113 section
     /// 3.3). Default: no, as with Google's load balancers.
@@ -40,7 +39,7 @@ impl Default for ProxyConfig {
     fn default() -> ProxyConfig {
         ProxyConfig {
             workers: thread::available_parallelism().map_or(1, usize::from),
-            max_connections_per_worker: MAX_CONNECTIONS_PER_WORKER,
+            limits: Limits::default(),
             timeouts: Timeouts::default(),
             clear_http2: false,
         }
@@ -69,6 +68,7 @@ pub struct Proxy {
 struct WorkerHandle {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    cells: Arc<Cells>,
 }
 
 #[derive(Default)]
@@ -144,6 +144,11 @@ impl Proxy {
     /// The generation that every worker serves.
     pub fn generation(&self) -> u64 {
         lock(&self.applied).generation
+    }
+
+    /// What all workers have counted since the start. Takes no lock that a request waits for.
+    pub fn metrics(&self) -> Report {
+        Report::of(self.workers.iter().map(|worker| &*worker.cells))
     }
 
     /// Ends: no connection carries more than its next answer, new connections are still taken for half of the time,
@@ -255,16 +260,18 @@ fn start_worker(index: usize, dependencies: &Dependencies, config: &ProxyConfig)
     let (commands, receiver) = mpsc::channel(COMMANDS);
     let (ready, started) = sync_channel(1);
     let (dependencies, config) = (dependencies.clone(), config.clone());
+    let cells = Arc::new(Cells::default());
+    let own = cells.clone();
     let thread =
         thread::Builder::new().name(format!("proxy-{index}")).spawn(move || match worker::runtime() {
             Ok(runtime) => {
                 let _ = ready.send(Ok(()));
-                worker::run(runtime, dependencies, &config, receiver);
+                worker::run(runtime, dependencies, &config, own, receiver);
             }
             Err(error) => drop(ready.send(Err(error))),
         })?;
     started.recv().map_err(|_| io::Error::other("a proxy worker did not start"))??;
-    Ok(WorkerHandle { commands: Mutex::new(Some(commands)), thread: Mutex::new(Some(thread)) })
+    Ok(WorkerHandle { commands: Mutex::new(Some(commands)), thread: Mutex::new(Some(thread)), cells })
 }
 
 /// A listening socket that shares its address with those of the other workers.

@@ -29,6 +29,8 @@ pub(crate) struct Record {
     /// 0: the client got no answer.
     pub(crate) status: u16,
     pub(crate) proxy: Option<ProxyStatus>,
+    /// Attempts beyond the first.
+    pub(crate) retries: u32,
     /// For people: what exactly refused the request.
     pub(crate) detail: Option<Cow<'static, str>>,
     /// Where the response came from.
@@ -57,6 +59,7 @@ impl Record {
             response_size: 0,
             status: 0,
             proxy: None,
+            retries: 0,
             detail: None,
             server: None,
             service: None,

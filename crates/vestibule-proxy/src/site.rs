@@ -9,8 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::accesslog;
 use crate::limits::MAX_CONNECT_ATTEMPTS;
+use crate::metrics::SeriesCache;
 use crate::snapshot::{BackendService, Front, Listener};
 use crate::tls::Tls;
 
@@ -18,6 +21,10 @@ use crate::tls::Tls;
 pub(crate) struct Slot {
     site: RefCell<Rc<Site>>,
     removed: Cell<bool>,
+    /// Connections that came in here and are open.
+    connections: Cell<usize>,
+    /// One of them ended.
+    room: Notify,
 }
 
 /// What is served at an address.
@@ -34,6 +41,8 @@ pub(crate) struct Balancer {
     services: Vec<ServiceState>,
     /// Start of the log entries of requests for which no service was chosen.
     unmatched: OnceCell<Vec<u8>>,
+    /// Where its requests are counted.
+    pub(crate) series: RefCell<SeriesCache>,
 }
 
 /// What a worker keeps for one backend service of a site.
@@ -49,7 +58,12 @@ struct ServiceState {
 
 impl Slot {
     pub(crate) fn new(site: Site) -> Rc<Slot> {
-        Rc::new(Slot { site: RefCell::new(Rc::new(site)), removed: Cell::new(false) })
+        Rc::new(Slot {
+            site: RefCell::new(Rc::new(site)),
+            removed: Cell::new(false),
+            connections: Cell::new(0),
+            room: Notify::new(),
+        })
     }
 
     /// What is served now.
@@ -70,13 +84,34 @@ impl Slot {
     pub(crate) fn is_removed(&self) -> bool {
         self.removed.get()
     }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// A connection came in.
+    pub(crate) fn enter(&self) {
+        self.connections.set(self.connections.get() + 1);
+    }
+
+    /// A connection ended.
+    pub(crate) fn leave(&self) {
+        self.connections.set(self.connections.get() - 1);
+        self.room.notify_one();
+    }
+
+    /// Waits until a connection ends.
+    pub(crate) async fn left(&self) {
+        self.room.notified().await;
+    }
 }
 
 impl Site {
     pub(crate) fn balancer(listener: Arc<Listener>) -> Site {
         let forwarded_suffix = format!(",{}", listener.ip).into_bytes();
         let services = listener.routes.services.iter().map(|_| ServiceState::default()).collect();
-        Site::Balancer(Balancer { listener, forwarded_suffix, services, unmatched: OnceCell::new() })
+        let (unmatched, series) = Default::default();
+        Site::Balancer(Balancer { listener, forwarded_suffix, services, unmatched, series })
     }
 
     pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {

@@ -22,6 +22,7 @@ use crate::http2::ask::Asked;
 use crate::http2::pool::SharedPool;
 use crate::limits::{MAX_IDLE_PER_ADDRESS, UPSTREAM_KEEP_ALIVE};
 use crate::link::Link;
+use crate::metrics::{Cells, Count};
 use crate::snapshot::Protocol;
 use crate::trust;
 
@@ -145,15 +146,39 @@ pub(crate) struct Pool {
     idle: RefCell<HashMap<Target, Vec<Idle>, BuildHasherDefault<AddressHasher>>>,
     /// Those that carry many requests at once.
     pub(crate) shared: SharedPool,
+    cells: Arc<Cells>,
 }
 
 impl Pool {
+    /// An empty pool that counts in these cells.
+    pub(crate) fn new(cells: Arc<Cells>) -> Pool {
+        Pool { idle: RefCell::default(), shared: SharedPool::new(cells.clone()), cells }
+    }
+
+    /// Makes a new connection, and counts it.
+    pub(crate) async fn connect(&self, target: Target) -> Result<Connection, ConnectError> {
+        let made = Connection::connect(target).await;
+        self.cells.connected(made.is_ok());
+        made
+    }
+
+    /// A request found a connection that others use as well.
+    pub(crate) fn joined(&self) {
+        self.cells.count(Count::BackendReuses);
+    }
+
+    /// A connection took too long to be made.
+    pub(crate) fn gave_up(&self) {
+        self.cells.connected(false);
+    }
+
     /// The connection to this address that was used last and is still good.
     pub(crate) fn take(&self, target: Target) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&target)?;
         while let Some(found) = list.pop() {
             if found.link.is_quiet() {
+                self.cells.count(Count::BackendReuses);
                 return Some(Connection { target, link: found.link });
             }
         }

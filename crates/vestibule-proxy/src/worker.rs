@@ -1,7 +1,7 @@
 //! One worker: a thread with its own runtime, listeners, connections and pool of backend connections. Workers share
 //! nothing that a request waits for.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,8 +18,10 @@ use vestibule_vpc::{Mode, NetworkId, Vpc};
 
 use crate::accept::{self, Accepting};
 use crate::accesslog::LogWriter;
+use crate::buffers;
 use crate::clock::Dates;
-use crate::limits::{DRAIN_ACCEPT_SHARE, DRAIN_QUIET, DRAIN_TICK, POOL_SWEEP_INTERVAL, Timeouts};
+use crate::limits::{DRAIN_ACCEPT_SHARE, DRAIN_QUIET, DRAIN_TICK, Limits, POOL_SWEEP_INTERVAL, Timeouts};
+use crate::metrics::{Cells, Count, SeriesCache};
 use crate::proxy::{Dependencies, ProxyConfig};
 use crate::site::{Site, Slot};
 use crate::snapshot::{Front, FrontAddress, Listener};
@@ -40,8 +42,14 @@ pub(crate) struct Worker {
     pub(crate) mirrors: Rc<Cell<usize>>,
     vpc: Vpc,
     draining: Cell<bool>,
-    max_connections: usize,
+    /// This worker's share.
+    limits: Limits,
     connections: Cell<usize>,
+    /// Requests under way.
+    requests: Cell<usize>,
+    pub(crate) cells: Arc<Cells>,
+    /// Where requests to default URLs are counted.
+    pub(crate) default_urls: RefCell<SeriesCache>,
     /// When the last connection came or went.
     changed: Cell<Instant>,
     room: Notify,
@@ -78,10 +86,11 @@ pub(crate) fn run(
     runtime: LocalRuntime,
     dependencies: Dependencies,
     config: &ProxyConfig,
+    cells: Arc<Cells>,
     commands: mpsc::Receiver<Command>,
 ) {
     runtime.block_on(async {
-        let worker = Worker::new(dependencies, config);
+        let worker = Worker::new(dependencies, config, cells);
         spawn_local(worker.timers.clone().run());
         spawn_local(worker.logs.clone().run());
         spawn_local(sweep(worker.clone()));
@@ -191,16 +200,19 @@ impl Serve {
 }
 
 impl Worker {
-    pub(crate) fn new(dependencies: Dependencies, config: &ProxyConfig) -> Rc<Worker> {
+    pub(crate) fn new(dependencies: Dependencies, config: &ProxyConfig, cells: Arc<Cells>) -> Rc<Worker> {
         Rc::new(Worker {
             run: dependencies.run,
-            pool: Pool::default(),
+            pool: Pool::new(cells.clone()),
             timers: Timers::new(),
             logs: LogWriter::new(dependencies.logs),
             dates: Dates::default(),
             vpc: dependencies.vpc,
             draining: Cell::new(false),
-            max_connections: config.max_connections_per_worker,
+            limits: config.limits.share(config.workers),
+            requests: Cell::new(0),
+            cells,
+            default_urls: RefCell::default(),
             timeouts: config.timeouts,
             clear_http2: config.clear_http2,
             mirrors: Rc::default(),
@@ -245,29 +257,72 @@ impl Worker {
     }
 
     /// Counts a connection for as long as the answer lives.
-    pub(crate) fn admit(self: &Rc<Self>) -> Admission {
+    pub(crate) fn admit(self: &Rc<Self>, slot: &Rc<Slot>) -> Admission {
         self.connections.set(self.connections.get() + 1);
         self.changed.set(Instant::now());
-        Admission(self.clone())
+        self.cells.count(Count::Connections);
+        slot.enter();
+        Admission(self.clone(), slot.clone())
     }
 
-    /// Waits until there may be one more connection.
-    pub(crate) async fn has_room(&self) {
-        while self.connections.get() >= self.max_connections {
-            self.room.notified().await;
+    /// Waits until there may be one more connection, and one more of this listener.
+    pub(crate) async fn has_room(&self, slot: &Slot) {
+        if self.connections.get() >= self.limits.connections {
+            self.cells.count(Count::ConnectionLimit);
+        } else if slot.connections() >= self.limits.connections_per_listener {
+            self.cells.count(Count::ListenerLimit);
         }
+        loop {
+            if slot.connections() >= self.limits.connections_per_listener {
+                slot.left().await;
+            } else if self.connections.get() >= self.limits.connections {
+                self.room.notified().await;
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Counts a request for as long as the answer lives.
+    pub(crate) fn begin(&self) -> UnderWay<'_> {
+        self.requests.set(self.requests.get() + 1);
+        UnderWay(&self.requests)
+    }
+
+    /// The limit that a request which [began](Worker::begin) goes beyond.
+    pub(crate) fn overload(&self) -> Option<Count> {
+        let limit = if self.requests.get() > self.limits.requests {
+            Count::RequestLimit
+        } else if buffers::held() > self.limits.request_memory {
+            Count::MemoryLimit
+        } else {
+            return None;
+        };
+        self.cells.count(limit);
+        Some(limit)
+    }
+}
+
+/// A request that is counted.
+pub(crate) struct UnderWay<'w>(&'w Cell<usize>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
 /// A connection that is counted.
-pub(crate) struct Admission(Rc<Worker>);
+pub(crate) struct Admission(Rc<Worker>, Rc<Slot>);
 
 impl Drop for Admission {
     fn drop(&mut self) {
         let worker = &self.0;
         worker.connections.set(worker.connections.get() - 1);
         worker.changed.set(Instant::now());
-        if worker.connections.get() + 1 == worker.max_connections {
+        worker.cells.count(Count::ConnectionsEnded);
+        self.1.leave();
+        if worker.connections.get() + 1 == worker.limits.connections {
             worker.room.notify_waiters();
         }
     }

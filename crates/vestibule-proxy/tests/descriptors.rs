@@ -1,5 +1,9 @@
 //! What needs a process of its own: the limit of file descriptors, and memory.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail loudly and say what it leaves out"
+)]
 
 #[path = "proxy/backend.rs"]
 #[allow(dead_code)]
@@ -17,11 +21,13 @@ mod world;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpStream;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vestibule_proxy::ProxyConfig;
+use vestibule_proxy::metrics::Count;
+use vestibule_proxy::tls::{Certificate, Tls};
 
 use crate::backend::Backend;
 use crate::wire::Wire;
@@ -82,11 +88,104 @@ fn accepting_rests_without_descriptors_and_goes_on_with_them() {
     std::thread::sleep(Duration::from_millis(500));
     let spent = processor_time(&mut stat) - spent;
     assert!(spent < Duration::from_millis(250), "the proxy spins: {spent:?}");
+    assert!(world.proxy().metrics().count(Count::AcceptFailures) > 0);
     set_limit(before);
     for client in &mut clients {
         client.send(ASK);
         assert_eq!(client.response().text(), "fine");
     }
+}
+
+/// Raises the limit of file descriptors as far as it goes; answers whether so many can be had.
+fn room_for(descriptors: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(1 << 20);
+    if limit.current.is_some_and(|current| current < descriptors) && most >= descriptors {
+        set_limit(most);
+    }
+    getrlimit(Resource::Nofile).current.is_none_or(|current| current >= descriptors)
+}
+
+/// The slowest of some requests on connections of their own, one after the other.
+fn slowest(world: &World, count: usize) -> Duration {
+    let ask = || {
+        let start = std::time::Instant::now();
+        let mut client = world.connect();
+        client.send(ASK);
+        assert_eq!(client.response().text(), "fine");
+        start.elapsed()
+    };
+    (0..count).map(|_| ask()).max().unwrap()
+}
+
+/// Longer than this no bystander may wait, however many others are slow. Far more than it takes: machines are busy.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+#[test]
+fn thousands_of_slow_clients_hurt_nobody() {
+    const SILENT: usize = 2500;
+    const SLOW: usize = 2500;
+    let _alone = ALONE.lock();
+    if !room_for(3 * (SILENT + SLOW) as u64) {
+        println!("not run: the limit of file descriptors is too low for 5,000 clients");
+        return;
+    }
+    let backend = Backend::text("fine");
+    let limit = Duration::from_secs(3);
+    let world = World::hasty(limit);
+    world.serve(Site::of(endpoints(&[backend.address])));
+    let silent: Vec<Wire> = (0..SILENT).map(|_| world.connect()).collect();
+    let mut slow: Vec<Wire> = (0..SLOW).map(|_| world.connect()).collect();
+    for client in &mut slow {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nx-");
+    }
+    let waited = slowest(&world, 50);
+    assert!(waited < PATIENCE, "a bystander waited {waited:?}");
+    // All of them are ended at the limit: those that began a request with 408, those that said nothing without a word.
+    for client in &mut slow {
+        assert_eq!(client.response().status(), 408);
+    }
+    for mut client in silent {
+        assert_eq!(client.rest(), b"");
+    }
+    drop(slow);
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while world.proxy().metrics().open_connections() > 0 {
+        assert!(std::time::Instant::now() < end, "connections are left");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_thousand_stalled_handshakes_hurt_nobody() {
+    const STALLED: usize = 1000;
+    let _alone = ALONE.lock();
+    if !room_for(3 * STALLED as u64) {
+        println!("not run: the limit of file descriptors is too low for 1,000 clients");
+        return;
+    }
+    let backend = Backend::text("fine");
+    let world = World::hasty(Duration::from_secs(2));
+    let made = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap();
+    let names = vec!["a".to_owned()];
+    let certificate =
+        Certificate::from_pem(&made.cert.pem(), &made.signing_key.serialize_pem(), names).unwrap();
+    let tls = Some(Arc::new(Tls::new(vec![certificate]).unwrap()));
+    let site = |port, tls| Site { port, tls, ..Site::of(endpoints(&[backend.address])) };
+    let listeners = vec![world.listener(site(8443, tls)), world.listener(site(PORT, None))];
+    world.apply(listeners, Vec::new()).unwrap();
+    let mut stalled: Vec<Wire> =
+        (0..STALLED).map(|_| Wire::new(TcpStream::connect(world.address(8443)).unwrap())).collect();
+    for client in &mut stalled {
+        // The start of a record of a handshake.
+        client.send([22, 3, 1, 0]);
+    }
+    let waited = slowest(&world, 50);
+    assert!(waited < PATIENCE, "a bystander waited {waited:?}");
+    for client in &mut stalled {
+        client.rest();
+    }
+    assert_eq!(world.proxy().metrics().count(Count::LateHandshakes), STALLED as u64);
 }
 
 /// Bytes of memory that are really there.

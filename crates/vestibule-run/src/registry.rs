@@ -45,7 +45,16 @@ struct Row {
 
 /// All instances by id.
 #[derive(Clone, Default)]
-pub(crate) struct Registry(Arc<Mutex<BTreeMap<Arc<str>, Row>>>);
+pub(crate) struct Registry(Arc<Mutex<Rows>>);
+
+#[derive(Default)]
+struct Rows {
+    by_id: BTreeMap<Arc<str>, Row>,
+    starts: BTreeMap<ServiceKey, u64>,
+}
+
+/// Services whose starts are counted; those of more are not.
+const MAX_COUNTED: usize = 10_000;
 
 impl Registry {
     /// Adds an instance that is about to start; it is removed when the answer is dropped.
@@ -60,7 +69,13 @@ impl Registry {
             in_flight: 0,
             started: SystemTime::now(),
         };
-        self.lock().insert(id.clone(), Row { status, instance: None });
+        let mut rows = self.lock();
+        let room = rows.starts.len() < MAX_COUNTED || rows.starts.contains_key(&status.service);
+        if room {
+            *rows.starts.entry(status.service.clone()).or_default() += 1;
+        }
+        rows.by_id.insert(id.clone(), Row { status, instance: None });
+        drop(rows);
         Registered { registry: self.clone(), id }
     }
 
@@ -69,14 +84,19 @@ impl Registry {
         let rows = self.lock();
         let in_flight = |row: &Row| row.instance.as_ref().map_or(0, |instance| instance.in_flight());
         let statuses =
-            rows.values().map(|row| InstanceStatus { in_flight: in_flight(row), ..row.status.clone() });
+            rows.by_id.values().map(|row| InstanceStatus { in_flight: in_flight(row), ..row.status.clone() });
         let mut list: Vec<_> = statuses.collect();
         drop(rows);
         list.sort_by(|a, b| (&a.service, &a.revision, a.started).cmp(&(&b.service, &b.revision, b.started)));
         list
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Row>> {
+    /// How many instances of each service were started so far.
+    pub(crate) fn starts(&self) -> Vec<(ServiceKey, u64)> {
+        self.lock().starts.iter().map(|(service, count)| (service.clone(), *count)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,7 +127,7 @@ impl Registered {
     }
 
     fn change(&self, change: impl FnOnce(&mut Row)) {
-        if let Some(row) = self.registry.lock().get_mut(&self.id) {
+        if let Some(row) = self.registry.lock().by_id.get_mut(&self.id) {
             change(row);
         }
     }
@@ -115,6 +135,6 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.registry.lock().remove(&self.id);
+        self.registry.lock().by_id.remove(&self.id);
     }
 }

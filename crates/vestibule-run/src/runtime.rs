@@ -238,6 +238,11 @@ impl Runtime {
         self.context.registry.list()
     }
 
+    /// How many instances of each service were started since this runtime was.
+    pub fn instance_starts(&self) -> Vec<(ServiceKey, u64)> {
+        self.context.registry.starts()
+    }
+
     /// Ends all instances (SIGTERM, the grace period, SIGKILL) and the threads. Blocks until nothing is left.
     ///
     /// Requests that are still in an instance are cut if they last longer than the grace period, so whoever lets

@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::hash::BuildHasherDefault;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -21,12 +22,14 @@ use crate::limits::{
     CONNECT_TIMEOUT, HTTP2_CONNECTION_WINDOW, HTTP2_SEND_BUFFER, HTTP2_STREAM_WINDOW, MAX_FIELD_SECTION,
     MAX_LOCAL_RESETS, MAX_SHARED_PER_ADDRESS, MAX_STREAMS, UPSTREAM_KEEP_ALIVE,
 };
+use crate::metrics::Cells;
 use crate::upstream::{self, AddressHasher, ConnectError, Target};
 
 /// The connections of one worker.
 #[derive(Default)]
 pub(crate) struct SharedPool {
     connections: RefCell<HashMap<Target, Vec<Rc<Shared>>, BuildHasherDefault<AddressHasher>>>,
+    cells: Arc<Cells>,
 }
 
 /// A connection, perhaps still to be made.
@@ -49,6 +52,11 @@ enum State {
 }
 
 impl SharedPool {
+    /// An empty pool that counts in these cells.
+    pub(crate) fn new(cells: Arc<Cells>) -> SharedPool {
+        SharedPool { connections: RefCell::default(), cells }
+    }
+
     /// A place on a connection to this address: one that has room, or a new one.
     pub(crate) fn reserve(&self, target: Target) -> Place {
         let mut connections = self.connections.borrow_mut();
@@ -59,7 +67,7 @@ impl SharedPool {
         let found = match found {
             Some(found) => found.clone(),
             None if !is_full => {
-                let shared = Shared::connect(target);
+                let shared = Shared::connect(target, self.cells.clone());
                 list.push(shared.clone());
                 shared
             }
@@ -68,7 +76,7 @@ impl SharedPool {
                 .iter()
                 .min_by_key(|shared| shared.open.get())
                 .cloned()
-                .unwrap_or_else(|| Shared::connect(target)),
+                .unwrap_or_else(|| Shared::connect(target, self.cells.clone())),
         };
         drop(connections);
         Place::new(found, is_full)
@@ -85,7 +93,7 @@ impl SharedPool {
 
 impl Shared {
     /// Begins to make a connection. That goes on when whoever asked for it first does not want it any more.
-    fn connect(target: Target) -> Rc<Shared> {
+    fn connect(target: Target, cells: Arc<Cells>) -> Rc<Shared> {
         let shared = Rc::new(Shared {
             state: RefCell::new(State::Connecting),
             changed: Notify::new(),
@@ -97,6 +105,7 @@ impl Shared {
         spawn_local(async move {
             let limit = tokio::time::timeout(CONNECT_TIMEOUT, shake_hands(target));
             let made = limit.await.unwrap_or(Err(ConnectError::Timeout));
+            cells.connected(made.is_ok());
             let (state, connection) = match made {
                 Ok((send, connection)) => (State::Ready(send), Some(connection)),
                 Err(error) => (State::Failed(error), None),

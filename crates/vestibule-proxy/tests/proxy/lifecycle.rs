@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use vestibule_proxy::ProxyConfig;
+use vestibule_proxy::limits::Limits;
 use vestibule_proxy::snapshot::{Front, FrontAddress, Snapshot};
 
 use crate::backend::{Backend, ok};
@@ -297,7 +298,10 @@ fn the_deadline_of_draining_is_hard() {
 #[test]
 fn connections_beyond_the_limit_wait() {
     let backend = Backend::text("fine");
-    let world = World::with(ProxyConfig { max_connections_per_worker: 2, ..ProxyConfig::default() }, None);
+    let world = World::with(
+        ProxyConfig { limits: Limits { connections: 4, ..Limits::default() }, ..ProxyConfig::default() },
+        None,
+    );
     world.serve(Site::of(endpoints(&[backend.address])));
     let served = Arc::new(AtomicUsize::new(0));
     let clients = (0..40).map(|_| {

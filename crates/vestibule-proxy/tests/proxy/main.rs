@@ -13,6 +13,7 @@ mod http2;
 mod http2_backends;
 mod instances;
 mod lifecycle;
+mod limits;
 mod logs;
 mod regions;
 mod routes;

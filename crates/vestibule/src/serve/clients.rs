@@ -23,6 +23,7 @@ use vestibule_vpc::firewall::Flow;
 use vestibule_vpc::{Mode, NetworkId, Vpc};
 
 use super::firewalls::Firewalls;
+use super::metrics::Metrics;
 
 /// What a lease tells its client.
 pub struct Surroundings {
@@ -32,6 +33,7 @@ pub struct Surroundings {
     pub run_dir: PathBuf,
     /// The rest of `/vestibule/v1/status`.
     pub status: Value,
+    pub metrics: Metrics,
 }
 
 /// Every client of this process. Cheap to clone.
@@ -350,6 +352,10 @@ impl Drop for Lease {
 impl host::Host for Clients {
     fn status(&self) -> Value {
         self.0.surroundings.status.clone()
+    }
+
+    fn metrics(&self) -> String {
+        self.0.surroundings.metrics.text()
     }
 
     fn open_vm(&self, request: VmRequest) -> Result<(Vm, Held), Error> {

@@ -9,6 +9,7 @@ mod clients;
 mod egress;
 mod firewalls;
 mod instances;
+mod metrics;
 mod networks;
 mod options;
 
@@ -40,6 +41,7 @@ use vestibule_vpc::{Loopback, Namespaces, Vpc, namespace};
 
 use clients::{Clients, Surroundings, mode_name};
 use instances::Instances;
+use metrics::Metrics;
 use networks::Networks;
 use options::{Conformance, NetworkMode, Options, RunDriver};
 
@@ -115,12 +117,6 @@ fn serve(options: &Options) -> Result<(), Failure> {
     let (front, _reserved) = reserve(options.front_listen)?;
     let ready =
         Ready { api: api_listener.local_addr()?, state: state_dir.clone(), gateway, front, mode: vpc.mode() };
-    let surroundings = Surroundings {
-        gateway,
-        ca_bundle: authority.bundle.clone(),
-        run_dir: run_dir.clone(),
-        status: ready.status(),
-    };
     let (stop, stopped) = watch::channel(false);
 
     let egress = egress::Networks::new(control.clone(), vpc.clone(), resolver.clone(), front, options.egress);
@@ -132,6 +128,18 @@ fn serve(options: &Options) -> Result<(), Failure> {
         proxy_config(options),
         vestibule_proxy::Dependencies { vpc: vpc.clone(), run: runtime.front(), logs: logs.sink() },
     )?);
+    let surroundings = Surroundings {
+        gateway,
+        ca_bundle: authority.bundle.clone(),
+        run_dir: run_dir.clone(),
+        status: ready.status(),
+        metrics: Metrics {
+            proxy: proxy.clone(),
+            runtime: runtime.clone(),
+            resolver: resolver.clone(),
+            logs: logs.sink(),
+        },
+    };
     let clients = Clients::new(control.clone(), vpc.clone(), resolver.clone(), runtime.front(), surroundings);
     egress.join(clients.clone());
     let networks = Networks {
@@ -278,6 +286,7 @@ fn proxy_config(options: &Options) -> vestibule_proxy::ProxyConfig {
         config.workers = usize::from(workers);
     }
     config.clear_http2 = options.h2c;
+    config.limits = options.limits();
     config
 }
 

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use vestibule_proxy::limits::{self, Limits};
+
+const MIB: usize = 1 << 20;
 
 /// Runs the private cloud: Google's APIs, the load balancer, DNS, the serverless runtime, logs.
 ///
@@ -49,6 +52,22 @@ pub struct Options {
     /// balancers do not
     #[arg(long)]
     pub h2c: bool,
+
+    /// Client connections that the proxy holds at once; more wait in the kernel's queue. Every thread has an even share
+    #[arg(long, value_name = "N", default_value_t = limits::MAX_CONNECTIONS, value_parser = positive)]
+    pub max_connections: usize,
+
+    /// Client connections of one forwarding rule at once; more wait in its queue
+    #[arg(long, value_name = "N", default_value_t = limits::MAX_CONNECTIONS_PER_LISTENER, value_parser = positive)]
+    pub max_connections_per_rule: usize,
+
+    /// Requests that are under way at once, waiting for an instance included; more are answered 503
+    #[arg(long, value_name = "N", default_value_t = limits::MAX_REQUESTS, value_parser = positive)]
+    pub max_requests: usize,
+
+    /// Memory that requests under way may hold in buffers, in MiB; while they hold more, new ones are answered 503
+    #[arg(long, value_name = "MIB", default_value_t = limits::MAX_REQUEST_MEMORY / MIB, value_parser = positive)]
+    pub max_request_memory: usize,
 
     /// What runs revisions: `auto` runs images as containers; `process` runs a container's command as a program of
     /// this machine, with your rights
@@ -110,6 +129,13 @@ pub enum Upstream {
     Server(SocketAddr),
 }
 
+fn positive(word: &str) -> Result<usize, String> {
+    match word.parse() {
+        Ok(0) | Err(_) => Err("not a number above 0".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
 fn upstream(word: &str) -> Result<Upstream, String> {
     match word {
         "system" => Ok(Upstream::System),
@@ -148,6 +174,15 @@ impl Options {
         let home =
             || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/state");
         base.unwrap_or_else(home).join("vestibule")
+    }
+
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections: self.max_connections,
+            connections_per_listener: self.max_connections_per_rule,
+            requests: self.max_requests,
+            request_memory: self.max_request_memory.saturating_mul(MIB),
+        }
     }
 
     pub fn idle_timeout(&self) -> Duration {
