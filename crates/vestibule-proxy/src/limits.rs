@@ -200,6 +200,10 @@ pub const LOG_BATCH_BYTES: usize = 64 * 1024;
 /// A batch of log entries is handed over at the latest after this time.
 pub const LOG_BATCH_TIME: Duration = Duration::from_millis(50);
 
+/// How long requests under way may take after the proxy was told to end. Google's and Envoy's default is 10 minutes, for
+/// load balancers that are replaced behind their clients' backs; who stops a program on a machine waits for it.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Share of the drain deadline during which new connections are still accepted.
 pub const DRAIN_ACCEPT_SHARE: f64 = 0.5;
 

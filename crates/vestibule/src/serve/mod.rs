@@ -1,8 +1,10 @@
 //! `vestibule serve`: everything wired together, in one process.
 //!
 //! Order matters at both ends. At the start the planes take over the stored state before the API answers, so a client
-//! never sees an operation that is DONE and not obeyed. At the end the proxy drains first, then instances go, and the
-//! log is written last.
+//! never sees an operation that is DONE and not obeyed. At the end the proxy drains first, while everything that its
+//! clients need to get through (leases, the gateway, names) is still there; then the API and the networks end, then
+//! instances go, and the log is written last. What is changed while the proxy drains is stored, and obeyed by the next
+//! start.
 
 mod authority;
 mod clients;
@@ -167,12 +169,12 @@ fn serve(options: &Options) -> Result<(), Failure> {
     announce(&ready)?;
     services.block_on(signalled())?;
 
+    proxy.drain(options.drain_timeout());
     closing.close();
     stop.send_replace(true);
     services.block_on(api)??;
     reconcilers.stop(&control);
     let _ = networks.join();
-    proxy.drain(options.drain_timeout());
     runtime.shutdown();
     services.shutdown_timeout(Duration::from_secs(1));
     logs.flush();

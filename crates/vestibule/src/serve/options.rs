@@ -83,8 +83,9 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = vestibule_run::config::IDLE_TIMEOUT.as_secs())]
     pub idle_timeout: u64,
 
-    /// How long requests in flight may take after SIGTERM, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    /// How long requests in flight may take after SIGTERM, in seconds; new connections are taken for half of it, or until
+    /// none has come for a while
+    #[arg(long, value_name = "SECONDS", default_value_t = limits::DRAIN_TIMEOUT.as_secs())]
     pub drain_timeout: u64,
 
     /// Who is asked for names that no private zone holds: `system` (/etc/resolv.conf), `none`, or a name server
