@@ -12,7 +12,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{NamedGroup, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::{
+    CipherSuite, NamedGroup, ServerConfig, SignatureAlgorithm, SupportedCipherSuite,
+    SupportedProtocolVersion, version,
+};
 
 /// Protocols offered by ALPN, the best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -187,10 +190,22 @@ impl Choice {
 
 impl ResolvesServerCert for Choice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let schemes = hello.signature_schemes();
-        let usable = |key: &CertifiedKey| key.key.choose_scheme(schemes).is_some();
-        self.pick(hello.server_name(), usable).map(|held| held.key.clone())
+        self.pick(hello.server_name(), |key| is_usable(key, &hello)).map(|held| held.key.clone())
     }
+}
+
+/// Whether the client knows the key's kind: it must take its signatures, and before TLS 1.3 the cipher suite names the
+/// kind too.
+fn is_usable(key: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
+    let word = match key.key.algorithm() {
+        SignatureAlgorithm::RSA => "_RSA_",
+        _ => "_ECDSA_",
+    };
+    let fits = |suite: &CipherSuite| {
+        let name = format!("{suite:?}");
+        name.starts_with("TLS13_") || name.contains(word)
+    };
+    key.key.choose_scheme(hello.signature_schemes()).is_some() && hello.cipher_suites().iter().any(fits)
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@
 
 mod world;
 
-use std::io::Read;
 use std::process::{Child, Stdio};
 
 use world::{BINARY, REGION, World, until};
@@ -51,6 +50,8 @@ fn resident(world: &World) -> u64 {
 /// A shell loop inside the network that goes on until a file is there.
 struct Load {
     child: Child,
+    /// Where the lines go: nobody reads them before the end, and a pipe would fill up.
+    out: std::path::PathBuf,
     stop: std::path::PathBuf,
 }
 
@@ -72,16 +73,17 @@ impl Load {
             "-c",
             &script,
         ]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        Load { child, stop }
+        let out = world.path(&format!("{name}.out"));
+        let file = std::fs::File::create(&out).unwrap();
+        let child = command.stdout(file).stderr(Stdio::null()).spawn().unwrap();
+        Load { child, out, stop }
     }
 
     /// Ends the loop; the lines that it printed.
     fn end(mut self) -> Vec<String> {
         std::fs::write(&self.stop, "").unwrap();
-        let mut text = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         self.child.wait().unwrap();
+        let text = std::fs::read_to_string(&self.out).unwrap();
         text.lines().map(str::to_owned).collect()
     }
 }

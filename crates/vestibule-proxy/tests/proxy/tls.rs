@@ -183,3 +183,39 @@ fn a_session_is_resumed_on_any_worker() {
     }
     assert_eq!(resumed, 7);
 }
+
+/// Connects, asks, reads what comes behind the answer (tickets are in it), and tells whether a session was resumed.
+fn resumes(world: &World, config: &ClientConfig, name: &str) -> bool {
+    let mut client = connect(world, config.clone(), name).unwrap();
+    client.send(format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"));
+    assert_eq!(client.response().text(), "fine");
+    assert_eq!(client.stream.read(&mut [0; 16]).unwrap(), 0);
+    client.stream.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+}
+
+#[test]
+fn sessions_outlive_snapshots_but_not_certificates() {
+    let backend = Backend::text("fine");
+    let world = World::new();
+    let ((first, first_pem), (second, second_pem)) =
+        (certificate(&["a.example"]), certificate(&["a.example"]));
+    let mut roots = RootCertStore::empty();
+    for pem in [first_pem, second_pem] {
+        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    }
+    let config = config(roots);
+    let serve = |tls: &Arc<Tls>| {
+        world.serve(Site { tls: Some(tls.clone()), ..Site::of(endpoints(&[backend.address])) });
+    };
+    let tls = Arc::new(Tls::new(vec![first]).unwrap());
+    serve(&tls);
+    assert!(!resumes(&world, &config, "a.example"));
+    // Another listener with the same TLS settings: what a changed URL map brings.
+    for _ in 0..3 {
+        serve(&tls);
+        assert!(resumes(&world, &config, "a.example"));
+    }
+    serve(&Arc::new(Tls::new(vec![second]).unwrap()));
+    assert!(!resumes(&world, &config, "a.example"), "a session of the certificate that is gone");
+    assert!(resumes(&world, &config, "a.example"));
+}
