@@ -67,6 +67,10 @@ impl FrameRelay<'_, '_> {
                 (None, Some(_)) => Piece { data: Bytes::new(), last: false, trailers: None },
                 (None, None) => self.next(&mut source).await?,
             };
+            if framing == Framing::Empty && !piece.data.is_empty() {
+                // A client of HTTP/1.1 would take it for its next response.
+                return Err(Cut::Upstream(None));
+            }
             let last = piece.last;
             self.write(first.take().unwrap_or_default(), piece, chunked).await?;
             source.release();

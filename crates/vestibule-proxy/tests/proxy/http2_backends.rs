@@ -289,6 +289,33 @@ fn what_no_backend_may_answer_is_a_bad_gateway() {
 }
 
 #[test]
+fn data_where_none_may_be_never_reaches_a_client() {
+    // Indices of HPACK's static table: 9 is `:status: 204`.
+    let backend = Backend::raw(move |wire: &mut Wire, _| {
+        wire.send(frame(frames::SETTINGS, 0, 0, []));
+        wire.take(24);
+        loop {
+            let head = wire.take(9);
+            if head.len() < 9 {
+                return;
+            }
+            wire.take(usize::from(head[1]) << 8 | usize::from(head[2]));
+            if head[3] == frames::HEADERS {
+                let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
+                wire.send(frame(frames::HEADERS, frames::END_HEADERS, stream, [0x89]));
+                wire.send(frame(frames::DATA, frames::END_STREAM, stream, "HTTP/1.1 200 OK\r\n\r\n"));
+            }
+        }
+    });
+    let world = world();
+    serve(&world, Protocol::H2c, backend.address);
+    let mut client = world.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let rest = String::from_utf8(client.rest()).unwrap();
+    assert!(!rest.contains("200 OK"), "{rest}");
+}
+
+#[test]
 fn tls_to_a_backend_needs_no_name_and_no_authority() {
     let backend = H2Backend::with(Setup { tls: Some(tls(&[b"h2"])), ..Setup::default() }, |seen| {
         ok(seen.request.uri().to_string())
