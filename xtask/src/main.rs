@@ -22,7 +22,7 @@ const CHORES: &[Chore] = &[
     ),
     (
         "bench",
-        "proxy|dns [--seconds N] [--rounds N] [--write FILE]: the proxy beside nginx, HAProxy and Envoy; names beside NSD and Unbound",
+        "proxy|dns|cold-start [--seconds N] [--rounds N] [--write FILE]: the proxy beside nginx, HAProxy and Envoy; names beside NSD and Unbound; starts of instances",
         bench::run,
     ),
 ];

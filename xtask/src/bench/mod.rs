@@ -6,6 +6,7 @@
 //! requests served), which a noisy machine disturbs far less than throughput does, and the latency at a fixed rate.
 //! Access logs are on everywhere. A peer that is not installed is named and left out.
 
+mod cold_start;
 mod dns;
 mod load;
 mod peers;
@@ -57,11 +58,17 @@ struct Options {
     write: Option<PathBuf>,
 }
 
-/// Runs `cargo xtask bench proxy|dns [--seconds N] [--rounds N] [--write FILE]`.
+/// Runs `cargo xtask bench proxy|dns|cold-start [--seconds N] [--rounds N] [--write FILE]`.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let options = parse(args)?;
     if args.first().is_some_and(|word| word == "dns") {
         return dns::run(&options);
+    }
+    if args.first().is_some_and(|word| word == "cold-start") {
+        let dir = tempdir()?;
+        let result = cold_start::run(options.write.as_deref(), &dir);
+        let _ = std::fs::remove_dir_all(&dir);
+        return result;
     }
     let tools = peers::Tools::find()?;
     let dir = tempdir()?;
@@ -82,7 +89,7 @@ fn parse(args: &[String]) -> Result<Options, Failure> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| failure(format!("{word} needs a value")));
         match word.as_str() {
-            "proxy" | "dns" => {}
+            "proxy" | "dns" | "cold-start" => {}
             "--seconds" => options.seconds = number(value()?)?,
             "--rounds" => options.rounds = number(value()?)? as usize,
             "--write" => options.write = Some(value()?.into()),
