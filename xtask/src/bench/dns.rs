@@ -135,10 +135,17 @@ impl Tools {
         let mut all = vec![format!("Vestibule {}", env!("CARGO_PKG_VERSION"))];
         all.extend(self.nsd.as_ref().map(|p| peers::first_line(p, "-v")));
         all.extend(self.unbound.as_ref().map(|p| format!("Unbound {}", peers::first_line(p, "-V"))));
-        all.push(peers::first_line(&self.dnsperf, "-h").replace("Usage: dnsperf", "dnsperf"));
-        all.retain(|line| !line.contains('['));
+        all.push(format!("dnsperf {}", version_of_dnsperf(&self.dnsperf)));
         all.join("; ")
     }
+}
+
+/// dnsperf tells its version in the second line of its help.
+fn version_of_dnsperf(program: &Path) -> String {
+    let help = Command::new(program).arg("-h").output().map(|output| [output.stdout, output.stderr].concat());
+    let help = String::from_utf8_lossy(&help.unwrap_or_default()).into_owned();
+    let version = help.lines().find_map(|line| line.trim().strip_prefix("Version "));
+    version.unwrap_or("of an unknown version").trim_end_matches('.').to_owned()
 }
 
 /// Every work with every server in turns, so that a change of the machine's speed meets all of them alike.
