@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 type Outcome = Result<(), Box<dyn Error>>;
 
 /// Programs the tests call, with the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("python3", "python3"),
@@ -19,6 +19,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("busybox", "busybox-static"),
     ("nginx", "nginx-light"),
     ("haproxy", "haproxy"),
+    ("docker-registry", "docker-registry"),
+    ("buildah", "buildah"),
 ];
 
 /// Runs `cargo xtask test [--no-lint] [FILTER…]`.

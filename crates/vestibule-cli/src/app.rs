@@ -43,6 +43,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         words: Vec<OsString>,
     },
+    /// Container images: load, pull, list, prune (see `vestibule images --help`)
+    #[command(disable_help_flag = true)]
+    Images {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        words: Vec<OsString>,
+    },
     /// Print `export` lines that point gcloud, Terraform and Google's client libraries at a running `serve`
     ///
     /// Use it as: eval "$(vestibule env)". The token that the lines name is one that Vestibule takes for the local user; a
@@ -94,7 +100,9 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Command::Explain(options) => explain::run(&options, &environment, &printer),
         Command::Doctor(options) => doctor::run(&options, &environment, &printer).map(|()| 0),
         Command::Gcloud { words } => return run_gcloud(&words, &environment, &printer),
-        Command::Serve { .. } => Err("`serve` is not part of this program".to_owned()),
+        Command::Serve { .. } | Command::Images { .. } => {
+            Err("that command is not part of this program".to_owned())
+        }
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 pub use oci_client::Reference as RegistryReference;
 
+use crate::digest::Digest;
 use crate::error::ImageError;
 
 /// Where an image comes from.
@@ -49,6 +50,18 @@ impl Source {
     /// Guesses what a path is: a folder is an OCI layout, a file an archive.
     pub fn of_path(path: PathBuf) -> Self {
         if path.is_dir() { Self::Layout { folder: path, name: None } } else { Self::Archive(path) }
+    }
+}
+
+/// A reference to a file without the digest that pins it, and the digest: `oci:/images/app@sha256:…`. That is how Cloud
+/// Run names what it has resolved, and clients send it back. Registries have that form in their own references.
+pub(crate) fn pinned(reference: &str) -> (&str, Option<Digest>) {
+    let is_file =
+        ["oci:", "oci-archive:", "docker-archive:"].iter().any(|prefix| reference.starts_with(prefix));
+    let pin = reference.rsplit_once('@').filter(|_| is_file);
+    match pin.and_then(|(plain, digest)| Some((plain, digest.parse().ok()?))) {
+        Some((plain, digest)) => (plain, Some(digest)),
+        None => (reference, None),
     }
 }
 
@@ -104,6 +117,17 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         let found = Source::parse(&format!("oci:{}", inner.display())).unwrap();
         assert_eq!(found, Source::Layout { folder: inner, name: None });
+    }
+
+    #[test]
+    fn files_may_be_pinned() {
+        let digest = Digest::of(b"x");
+        for plain in ["oci:/a", "oci:/a:v1", "oci-archive:/a@b.tar", "docker-archive:/a"] {
+            assert_eq!(pinned(plain), (plain, None));
+            assert_eq!(pinned(&format!("{plain}@{digest}")), (plain, Some(digest)));
+        }
+        let registry = format!("busybox@{digest}");
+        assert_eq!(pinned(&registry), (registry.as_str(), None));
     }
 
     proptest! {

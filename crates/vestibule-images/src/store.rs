@@ -35,7 +35,7 @@ use crate::limits::{MAX_CONFIG, MAX_MANIFEST};
 use crate::manifest::{self, Parsed};
 use crate::ownership::Ownership;
 use crate::records::{Origin, Record, Records};
-use crate::reference::{RegistryReference, Source};
+use crate::reference::{self, RegistryReference, Source};
 use crate::registry;
 use crate::user::{self, User};
 
@@ -91,6 +91,9 @@ pub struct Listed {
     pub loaded: bool,
     /// Someone runs it, or may at any moment.
     pub in_use: bool,
+    /// The revision or execution that has settled on it, as [`Images::resolve_for`] was told. Never in
+    /// [`Images::list`].
+    pub settled_for: Option<String>,
 }
 
 /// What [`Images::prune`] did.
@@ -180,7 +183,8 @@ impl Images {
         freshness: Freshness,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Image, ImageError> {
-        let source = Source::parse(reference)?;
+        let (plain, pin) = reference::pinned(reference);
+        let source = Source::parse(plain)?;
         let key = match &source {
             Source::Registry(parsed) => parsed.whole(),
             _ => reference.to_owned(),
@@ -192,13 +196,13 @@ impl Images {
             self.records.get(&key, revision).filter(|_| revision.is_some() && freshness == Freshness::Stored);
         let found = match settled {
             Some(record) => Ok(record.found()),
-            None => self.find(&source, &key, freshness, progress),
+            None => self.find(&source, &key, pin, freshness, progress),
         };
         let image = match found.and_then(|found| Ok((found, self.assemble(&key, found, progress)?))) {
             // A store of which a part was lost is no reason to give up if the part can be had again.
             Err(error) if error.kind == Kind::Io && freshness == Freshness::Stored => {
                 tracing::info!(reference = key, error = error.chain(), "the stored image is not whole");
-                let found = self.find(&source, &key, Freshness::Newest, progress)?;
+                let found = self.find(&source, &key, pin, Freshness::Newest, progress)?;
                 (found, self.assemble(&key, found, progress)?)
             }
             other => other?,
@@ -223,9 +227,13 @@ impl Images {
         &self,
         source: &Source,
         key: &str,
+        pin: Option<Digest>,
         freshness: Freshness,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Found, ImageError> {
+        if let Some(digest) = pin {
+            return self.find_pinned(source, key, digest);
+        }
         match source {
             Source::Registry(reference) => self.find_in_registry(reference, key, freshness, progress),
             local => {
@@ -245,6 +253,26 @@ impl Images {
         }
     }
 
+    /// What a file held when it had the digest: the store keeps it, whatever the file has become.
+    fn find_pinned(&self, source: &Source, key: &str, digest: Digest) -> Result<Found, ImageError> {
+        if let Some(found) = self.known(key, digest) {
+            return Ok(found);
+        }
+        let images = self.read_local(source, key)?;
+        match images.into_iter().find(|image| image.found.digest == digest) {
+            Some(image) => self.note(key, None, image.found, Origin::Loaded),
+            None => Err(ImageError::not_found(key)),
+        }
+    }
+
+    /// An image of that name and digest that the store got under any tag.
+    fn known(&self, key: &str, digest: Digest) -> Option<Found> {
+        let name = without_version(key);
+        let all = self.records.all().unwrap_or_default();
+        let same = |record: &&Record| record.digest == digest && without_version(&record.reference) == name;
+        all.iter().find(same).map(Record::found)
+    }
+
     fn find_in_registry(
         &self,
         reference: &RegistryReference,
@@ -258,6 +286,12 @@ impl Images {
             if settled || freshness == Freshness::Stored {
                 return Ok(record.found());
             }
+        }
+        // A digest means the same wherever it comes from, and an image that was loaded is in no registry.
+        if let Some(digest) = reference.digest().and_then(|digest| digest.parse().ok())
+            && let Some(found) = self.known(key, digest)
+        {
+            return Ok(found);
         }
         match (registry::pull(reference, &self.blobs, progress), stored) {
             (Ok(found), _) => self.note(key, None, found, Origin::Registry),
@@ -405,6 +439,7 @@ impl Images {
             size: record.size,
             created: record.created.clone(),
             loaded: record.origin == Origin::Loaded,
+            settled_for: record.revision.clone(),
         }
     }
 
@@ -487,7 +522,7 @@ impl Record {
 /// A reference without its tag and digest. Files keep their whole name.
 fn without_version(reference: &str) -> &str {
     if ["oci:", "oci-archive:", "docker-archive:"].iter().any(|prefix| reference.starts_with(prefix)) {
-        return reference;
+        return reference::pinned(reference).0;
     }
     let name = reference.split_once('@').map_or(reference, |(name, _)| name);
     let last = name.rfind('/').map_or(0, |slash| slash + 1);

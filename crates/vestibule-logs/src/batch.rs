@@ -1,8 +1,9 @@
 //! How entries travel from their writers to the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
 
 /// A batch of entries a writer fills without any shared lock and sends whole.
 ///
@@ -55,6 +56,9 @@ impl Batch {
     }
 }
 
+/// The longest that a writer may hold entries back. Readers wait no longer.
+pub const HOLD: Duration = Duration::from_millis(50);
+
 /// What the store's writer is asked to do.
 pub(crate) enum Message {
     /// Write these.
@@ -74,11 +78,32 @@ pub(crate) enum Message {
 pub struct LogSink {
     sender: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
+    held: Arc<AtomicUsize>,
+}
+
+/// Says that a writer holds entries back for a moment, to send more of them at once. Whoever reads waits for them.
+#[derive(Debug)]
+pub struct Held(Arc<AtomicUsize>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
 }
 
 impl LogSink {
-    pub(crate) fn new(sender: SyncSender<Message>, dropped: Arc<AtomicU64>) -> LogSink {
-        LogSink { sender, dropped }
+    pub(crate) fn new(
+        sender: SyncSender<Message>,
+        dropped: Arc<AtomicU64>,
+        held: Arc<AtomicUsize>,
+    ) -> LogSink {
+        LogSink { sender, dropped, held }
+    }
+
+    /// To be kept as long as a batch has entries that were not sent, which may be [`HOLD`] at most.
+    pub fn hold(&self) -> Held {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Held(self.held.clone())
     }
 
     /// Hands a batch over, or drops it when the store cannot keep up: `false` then, and its entries are counted.

@@ -24,7 +24,7 @@ mod severity;
 pub mod store;
 pub mod time;
 
-pub use batch::{Batch, LogSink};
+pub use batch::{Batch, HOLD, Held, LogSink};
 pub use container::{ContainerLog, Stream, container_line};
 pub use filter::{Filter, FilterError};
 pub use names::LogName;

@@ -3,14 +3,14 @@
 //! What is the same for all requests to a backend service of a listener is formatted once; a request copies it and
 //! adds a few members. Entries go into the worker's own batch. Nothing here waits.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::Write;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
 use vestibule_logs::json::{Object, members, write_str};
 use vestibule_logs::time::{TimeWriter, write_duration};
-use vestibule_logs::{Batch, LogSink};
+use vestibule_logs::{Batch, Held, LogSink};
 use vestibule_run::entries::RequestLine;
 
 use crate::answer::Answer;
@@ -32,7 +32,7 @@ pub(crate) struct LogWriter {
     clock: RefCell<TimeWriter>,
     sink: LogSink,
     /// There is something that was not handed over.
-    pending: Cell<bool>,
+    pending: RefCell<Option<Held>>,
     wake: Notify,
 }
 
@@ -42,7 +42,7 @@ impl LogWriter {
             batch: RefCell::default(),
             clock: RefCell::default(),
             sink,
-            pending: Cell::new(false),
+            pending: RefCell::default(),
             wake: Notify::new(),
         })
     }
@@ -58,9 +58,10 @@ impl LogWriter {
 
     /// Hands over what there is.
     pub(crate) fn flush(&self) {
-        self.pending.set(false);
+        let held = self.pending.take();
         // The sink counts what it has to drop.
         self.sink.try_send(self.batch.take());
+        drop(held);
     }
 
     /// Adds entries that `write` appends to a batch.
@@ -74,7 +75,8 @@ impl LogWriter {
         drop(batch);
         if full {
             self.flush();
-        } else if !self.pending.replace(true) {
+        } else if self.pending.borrow().is_none() {
+            *self.pending.borrow_mut() = Some(self.sink.hold());
             self.wake.notify_one();
         }
     }

@@ -198,7 +198,7 @@ pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 pub const LOG_BATCH_BYTES: usize = 64 * 1024;
 
 /// A batch of log entries is handed over at the latest after this time.
-pub const LOG_BATCH_TIME: Duration = Duration::from_millis(50);
+pub const LOG_BATCH_TIME: Duration = vestibule_logs::HOLD;
 
 /// How long requests under way may take after the proxy was told to end. Google's and Envoy's default is 10 minutes, for
 /// load balancers that are replaced behind their clients' backs; who stops a program on a machine waits for it.

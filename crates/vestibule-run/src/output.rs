@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use vestibule_logs::container::MAX_LINE_BYTES;
 use vestibule_logs::{Batch, ContainerLog, LogSink, Severity, Stream};
 
@@ -100,14 +101,21 @@ impl Readers {
         Self { executor, open }
     }
 
-    /// Reads a stream until its end, or until everything is read once `gone` says that nobody is left to write.
-    pub(crate) fn read(&self, fd: OwnedFd, stream: Stream, journal: Journal, gone: watch::Receiver<bool>) {
+    /// Reads a stream until its end, or until everything is read once `gone` says that nobody is left to write. What it
+    /// returns is done when all of it has been handed to the log.
+    pub(crate) fn read(
+        &self,
+        fd: OwnedFd,
+        stream: Stream,
+        journal: Journal,
+        gone: watch::Receiver<bool>,
+    ) -> JoinHandle<()> {
         let open = self.open.clone();
         open.send_modify(|open| *open += 1);
         self.executor.spawn(async move {
             capture(fd, stream, journal, gone).await;
             open.send_modify(|open| *open -= 1);
-        });
+        })
     }
 }
 
@@ -122,8 +130,11 @@ async fn capture(fd: OwnedFd, stream: Stream, journal: Journal, mut gone: watch:
             _ = gone.wait_for(|gone| *gone) => false,
             ready = pipe.readable() => ready.is_ok(),
         };
-        let more = capture.drain(&pipe);
-        if !open || !more {
+        if !open {
+            capture.rest(&pipe);
+            break;
+        }
+        if !capture.drain(&pipe) {
             break;
         }
         if capture.dropped > 0 {
@@ -168,6 +179,20 @@ impl Capture {
             }
         }
         true
+    }
+
+    /// Reads what nobody will add to any more, within the same limits. Asks the kernel itself: tokio answers from what it
+    /// has been told so far, and of a program that came and went in a moment it may have been told nothing.
+    fn rest(&mut self, pipe: &pipe::Receiver) {
+        let mut buffer = [0; READ];
+        for _ in 0..READS_IN_A_ROW {
+            match rustix::io::read(pipe, &mut buffer[..]) {
+                Ok(0) => return,
+                Ok(length) => self.take(&buffer[..length]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     fn take(&mut self, data: &[u8]) {

@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use vestibule_logs::{Severity, Stream};
 
 use crate::desired::Container;
@@ -33,6 +34,7 @@ pub(crate) struct Pod {
     journal: Journal,
     /// Where the output of containers is read.
     output: Readers,
+    reading: Vec<JoinHandle<()>>,
     gone: watch::Sender<bool>,
     throttle: OnceLock<Arc<Throttle>>,
 }
@@ -54,6 +56,7 @@ impl Pod {
             parts: Vec::new(),
             journal,
             output,
+            reading: Vec::new(),
             gone: watch::Sender::new(false),
             throttle: OnceLock::new(),
         }
@@ -68,11 +71,12 @@ impl Pod {
         Ok(&self.parts[self.parts.len() - 1])
     }
 
-    fn capture(&self, output: Output, container: &str) {
+    fn capture(&mut self, output: Output, container: &str) {
         for (fd, stream) in [(output.stdout, Stream::Stdout), (output.stderr, Stream::Stderr)] {
             if let Some(fd) = fd {
                 let journal = self.journal.of_container(container);
-                self.output.read(fd, stream, journal, self.gone.subscribe());
+                let reading = self.output.read(fd, stream, journal, self.gone.subscribe());
+                self.reading.push(reading);
             }
         }
     }
@@ -139,6 +143,19 @@ impl Pod {
     /// Ends all containers by force. Returns when nothing of them is left.
     pub(crate) async fn kill(&self) {
         self.finish(Duration::ZERO).await;
+    }
+
+    /// Waits until the log has all that the containers wrote, for a moment at most. For when they have ended: whoever is
+    /// told of the end may look at the log next.
+    pub(crate) async fn drained(&mut self) {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let all = async {
+            for reading in self.reading.drain(..) {
+                // An error says that it has ended too.
+                let _ = reading.await;
+            }
+        };
+        let _ = tokio::time::timeout(LIMIT, all).await;
     }
 
     /// Ends all containers: asks, waits for `grace`, then forces. Returns when nothing of them is left.

@@ -63,6 +63,21 @@ impl Sqlite {
         Ok((Sqlite { path, connection: Some(connection) }, view))
     }
 
+    /// Reads what is committed, beside whoever writes.
+    pub(crate) fn peek(dir: &Path) -> Result<View, OpenError> {
+        let path = dir.join(DATABASE);
+        if !path.exists() {
+            return Ok(View::loaded(Vec::new(), 0));
+        }
+        let database = |why: String| OpenError::Database(path.clone(), why);
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(|e| database(e.to_string()))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| database(e.to_string()))?;
+        // One transaction: revision and documents are of one moment.
+        let read = connection.unchecked_transaction().map_err(|e| database(e.to_string()))?;
+        load(&read).map_err(database)
+    }
+
     fn connection(&mut self) -> Result<&mut Connection, String> {
         if self.connection.is_none() {
             self.connection = Some(connect(&self.path).map_err(|e| e.to_string())?);

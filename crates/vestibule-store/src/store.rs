@@ -87,6 +87,12 @@ impl Store {
         Store::start(disk, view, Some(lock), HISTORY_EVENTS).map_err(io_error)
     }
 
+    /// The documents of a directory as they are committed now, for whoever only wants to look: the directory is not held,
+    /// so another process may be at work on it. Nothing is there if there is no store yet.
+    pub fn peek(dir: &Path) -> Result<View, OpenError> {
+        Sqlite::peek(dir)
+    }
+
     /// Starts the writer over an opened disk.
     pub(crate) fn start(
         disk: impl Disk + 'static,

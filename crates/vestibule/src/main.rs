@@ -1,5 +1,6 @@
 //! The `vestibule` binary: which part of it is wanted, and the wiring of `serve`.
 
+mod images;
 mod probe;
 mod serve;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         // Called under gcloud's name it is gcloud, whatever the words.
         _ if program.is_some_and(|name| name == "gcloud") => vestibule_cli::main(args),
         "serve" => serve::main(args),
+        "images" => images::main(args),
         serve::HELLO => hello(),
         serve::EXEC => exec(args),
         probe::PROBE => probe::main(serve::CONTAINER),

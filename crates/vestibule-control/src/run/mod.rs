@@ -12,6 +12,7 @@ mod annotation;
 mod change;
 mod compile;
 mod delete;
+mod images;
 mod instance_secrets;
 mod jobs;
 mod json;
@@ -36,6 +37,7 @@ mod testing;
 mod tests;
 
 pub use compile::desired;
+pub use images::ImageUse;
 pub use instance_secrets::InstanceSecrets;
 pub use name::{DEFAULT_LOCATION, Place};
 pub use operations::{KEEP_FOR, WAIT_LIMIT};

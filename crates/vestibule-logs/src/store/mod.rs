@@ -19,18 +19,18 @@ mod writer;
 pub(crate) use ids::InsertIds;
 pub use query::{ListRequest, MAX_PAGE_SIZE, Order, Page, Query, QueryError};
 
-use crate::batch::{Batch, LogSink, Message};
+use crate::batch::{Batch, HOLD, LogSink, Message};
 use segment::Catalog;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 use writer::Writer;
 
@@ -83,6 +83,8 @@ struct Inner {
     limits: LogLimits,
     catalog: Arc<Mutex<Catalog>>,
     dropped: Arc<AtomicU64>,
+    /// Writers that hold entries back.
+    held: Arc<AtomicUsize>,
     writer: Mutex<Option<(SyncSender<Message>, JoinHandle<()>)>>,
 }
 
@@ -101,13 +103,14 @@ impl LogStore {
             limits,
             catalog,
             dropped: Arc::default(),
+            held: Arc::default(),
             writer: Mutex::new(Some((sender, thread))),
         })))
     }
 
     /// A way in for writers that must not wait.
     pub fn sink(&self) -> LogSink {
-        LogSink::new(self.sender(), self.0.dropped.clone())
+        LogSink::new(self.sender(), self.0.dropped.clone(), self.0.held.clone())
     }
 
     /// Writes entries that are known to be right (see [`crate::entry::prepare`]) and waits until they can be listed.
@@ -130,8 +133,23 @@ impl LogStore {
         }
     }
 
-    /// Searches. Flushes first, so that what was sent before is found.
+    /// Waits until everything that was written before has been sent.
+    ///
+    /// A writer that holds entries back sends them within [`HOLD`], so after that time all that was written before this
+    /// call has been sent, however many batches have begun since.
+    fn wait_for_writers(&self) {
+        const LOOK: Duration = Duration::from_millis(2);
+        /// Timers of busy threads run late.
+        const GRACE: Duration = Duration::from_millis(10);
+        let start = Instant::now();
+        while self.0.held.load(Ordering::Acquire) > 0 && start.elapsed() < HOLD + GRACE {
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Searches. What was written before is found, also what its writer has not sent yet.
     pub fn list(&self, query: &Query) -> Result<Page, QueryError> {
+        self.wait_for_writers();
         self.flush();
         let snapshot = self.catalog().clone();
         query::run(query, &snapshot, &self.0.dir, self.0.limits.retention)
@@ -139,6 +157,7 @@ impl LogStore {
 
     /// The names of all logs that have entries and belong to one of the containers (`projects/p`), sorted.
     pub fn log_names(&self, containers: &[String]) -> Vec<String> {
+        self.wait_for_writers();
         self.flush();
         let catalog = self.catalog();
         let names: BTreeSet<&str> = catalog.logs().filter(|name| query::belongs(name, containers)).collect();

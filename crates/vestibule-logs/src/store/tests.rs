@@ -201,9 +201,27 @@ fn a_full_disk_is_an_error_and_writing_goes_on_when_it_can() {
 }
 
 #[test]
+fn a_reader_waits_for_what_is_held_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::open(dir.path(), LogLimits::default()).unwrap();
+    let sink = store.sink();
+    let held = sink.hold();
+    let writer = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        send(&sink, &[line("late")]);
+        drop(held);
+    });
+    assert_eq!(all(&store, ""), ["late"]);
+    writer.join().unwrap();
+    // One who never sends holds nobody up for long.
+    let _held = store.sink().hold();
+    assert_eq!(all(&store, ""), ["late"]);
+}
+
+#[test]
 fn a_sink_never_waits() {
     let (sender, receiver) = sync_channel(1);
-    let sink = LogSink::new(sender, Arc::default());
+    let sink = LogSink::new(sender, Arc::default(), Arc::default());
     let batch = || {
         let mut batch = Batch::default();
         batch.push(b"{}");

@@ -95,6 +95,7 @@ impl Attempt {
             stopped = self.stopped() => stopped,
         };
         pod.end(self.context.shutdown_grace).await;
+        pod.drained().await;
         outcome
     }
 

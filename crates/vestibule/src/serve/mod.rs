@@ -45,6 +45,7 @@ use clients::{Clients, Surroundings, mode_name};
 use instances::Instances;
 use metrics::Metrics;
 use networks::Networks;
+pub use options::state_dir;
 use options::{Conformance, NetworkMode, Options, RunDriver};
 
 /// The subcommand that is the built-in sample service.

@@ -1,7 +1,7 @@
 //! The flags of `vestibule serve`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -166,15 +166,19 @@ fn name_server(line: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(words.next()?.parse().ok()?, 53))
 }
 
+/// The state directory that a flag names, or the user's own.
+pub fn state_dir(flag: Option<&Path>) -> PathBuf {
+    if let Some(dir) = flag {
+        return dir.to_owned();
+    }
+    let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/state");
+    base.unwrap_or_else(home).join("vestibule")
+}
+
 impl Options {
     pub fn state_dir(&self) -> PathBuf {
-        if let Some(dir) = &self.state_dir {
-            return dir.clone();
-        }
-        let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
-        let home =
-            || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/state");
-        base.unwrap_or_else(home).join("vestibule")
+        state_dir(self.state_dir.as_deref())
     }
 
     pub fn limits(&self) -> Limits {

@@ -8,10 +8,11 @@ use super::changes::{self, flags, letters, object};
 use super::policy::{self, ALL_USERS, INVOKER};
 use super::rollout::{Place, Progress, wait};
 use super::service::{Document, NONCE, Readiness};
+use super::source::Source;
 use super::{namespace_path, region, traffic};
 use crate::gcloud::GCLOUD_VERSION;
 use crate::gcloud::error::Failure;
-use crate::gcloud::grammar::{Command, Flag};
+use crate::gcloud::grammar::{Command, Flag, Rule};
 use crate::gcloud::invocation::Invocation;
 
 /// How long the revision of the last deployment is looked for by its nonce.
@@ -24,7 +25,8 @@ pub fn deploy_command() -> Command {
         .optional_arg("SERVICE", "The name of the service.")
         .flags(flags::service())
         .container_flags(flags::container())
-        .flag(Flag::text("source", "A folder with a Dockerfile to build the image from."))
+        .flag(Flag::text("source", "A folder with a Dockerfile: the image is built from it, with buildah or Docker."))
+        .rule(Rule::Exclusive(vec![vec!["image"], vec!["source"]]))
         .flag(Flag::toggle("allow-unauthenticated", "Whether callers need no identity token. Default: they need one."))
         .examples(&[
             "gcloud run deploy my-internal-service --image=gcr.io/cloudrun/hello --region=us-central1 --no-allow-unauthenticated --ingress=internal-and-cloud-load-balancing",
@@ -59,23 +61,43 @@ pub fn service_name(inv: &Invocation<'_>) -> Result<String, Failure> {
 
 fn deploy(inv: &Invocation<'_>) -> Result<(), Failure> {
     let service = service_name(inv)?;
-    check_images(inv)?;
+    if !inv.args.has("source") {
+        check_images(inv)?;
+    }
     enable_api(inv)?;
     let place = Place { project: inv.project(), region: region(inv)?, service };
     let old = place.read(inv)?;
+    let source = inv.args.text("source").map(|folder| Source::find(inv, folder)).transpose()?;
     let access = Access::choose(inv, &place, old.is_some())?;
     if old.is_none() && inv.args.toggle("traffic") == Some(false) {
         return Err(Failure::new("--no-traffic not supported when creating a new service."));
     }
     inv.status(&format!(
-        "Deploying container to Cloud Run service [{}] in project [{}] region [{}]",
-        place.service, place.project, place.region
+        "{} container to Cloud Run service [{}] in project [{}] region [{}]",
+        if source.is_some() { "Building using Dockerfile and deploying" } else { "Deploying" },
+        place.service,
+        place.project,
+        place.region
     ));
-    let title = if old.is_some() { "Deploying..." } else { "Deploying new service..." };
+    let title = match (&source, &old) {
+        (Some(_), Some(_)) => "Building and deploying...",
+        (Some(_), None) => "Building and deploying new service...",
+        (None, Some(_)) => "Deploying...",
+        (None, None) => "Deploying new service...",
+    };
     let mut document = old.clone().unwrap_or_else(|| fresh(&place));
     changes::apply(inv, &mut document)?;
     name_revision(inv, &place, &mut document, old.as_ref())?;
-    let progress = Progress::start(inv, title);
+    let mut progress = Progress::start(inv, title);
+    if let Some(source) = source {
+        let repository = format!("{}-docker.pkg.dev/{}/cloud-run-source-deploy", place.region, place.project);
+        progress.step("Building Container");
+        match source.build(inv, &format!("{repository}/{}", place.service)) {
+            Ok(image) => document["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image),
+            Err(failure) => return Err(progress.fail(failure)),
+        }
+        progress.end_step("done");
+    }
     let Some(done) = roll_out(inv, &place, &document, old.as_ref(), access, progress)? else { return Ok(()) };
     report(inv, &place, &done, access == Access::Unstated, true)
 }

@@ -13,6 +13,7 @@ mod revisions;
 mod rollout;
 mod service;
 mod services;
+mod source;
 mod traffic;
 
 use super::error::Failure;

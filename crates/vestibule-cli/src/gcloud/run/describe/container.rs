@@ -19,7 +19,10 @@ pub fn container_lines(page: &mut Page, holder: &Value, pod: &Value, indent: usi
     for container in containers {
         one(page, container, pod, indent);
         let on = container["name"].as_str().and_then(|name| dependencies.get(name));
-        page.field(indent + 2, "Container Dependencies", on.map(|on| on.join(", ")));
+        if let Some(on) = on {
+            // Too long a label for the column that the others share.
+            page.text(indent + 2, format!("Container Dependencies: {}", on.join(", ")));
+        }
     }
 }
 
@@ -111,20 +114,17 @@ fn kind_of(volume: &Value) -> Vec<(&'static str, String)> {
 }
 
 fn mount_lines(page: &mut Page, container: &Value, pod: &Value, indent: usize) {
-    let kinds = mounts(container).map(|(path, name)| {
-        let kind = volume(pod, name).map(kind_of).unwrap_or_default();
-        (path, name, kind)
-    });
-    let mut shown: Vec<_> = kinds.filter(|(_, _, kind)| !kind.is_empty()).collect();
+    let kind = |name: &str| volume(pod, name).map(kind_of).unwrap_or_default();
+    let mut shown: Vec<(&str, &str)> = mounts(container).filter(|(_, name)| !kind(name).is_empty()).collect();
     if shown.is_empty() {
         return;
     }
-    shown.sort();
+    shown.sort_unstable();
     page.text(indent, "Volume Mounts:");
-    for (path, name, kind) in shown {
+    for (path, name) in shown {
         page.text(indent + 2, path);
         page.field(indent + 4, "name", Some(name));
-        kind.into_iter().for_each(|(label, value)| page.field(indent + 4, label, Some(value)));
+        kind(name).into_iter().for_each(|(label, value)| page.field(indent + 4, label, Some(value)));
     }
 }
 

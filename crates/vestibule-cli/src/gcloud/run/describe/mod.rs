@@ -109,7 +109,9 @@ fn ready_message(value: &Value, kind: &str) -> String {
 
 fn revision_lines(page: &mut Page, revision: &Value, indent: usize, manual: bool) {
     let spec = revision.get("spec").unwrap_or(&Value::Null);
-    container_lines(page, revision, spec, indent);
+    // gcloud tells of dependencies where it describes a revision, not where it describes a service.
+    let dependencies = if indent == 0 { revision } else { &Value::Null };
+    container_lines(page, dependencies, spec, indent);
     let text = |field: &str| spec.get(field).and_then(Value::as_str);
     let number = |field: &str| spec.get(field).and_then(Value::as_i64);
     page.field(indent, "Service account", text("serviceAccountName"));
