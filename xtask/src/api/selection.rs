@@ -47,6 +47,7 @@ pub const SELECTION: &[Selection] = &[
             "addresses.*",
             "globalAddresses.*",
             "firewalls.*",
+            "routes.*",
             "regionHealthChecks.*",
             "healthChecks.*",
             "regionSslPolicies.*",

@@ -8,6 +8,7 @@ use vestibule_model::{ResourceName, Scope};
 
 use super::kind::{Fingerprint, Kind, Verb};
 use super::operations::Outcome;
+use super::read::derived;
 use super::{facts, kind_of, labels, names, operations, requests};
 use crate::{ANSWER_WITHIN, Change, Control, Document, Error, document};
 
@@ -81,6 +82,13 @@ impl Compute<'_> {
     pub fn delete(&self, call: &Call, name: &ResourceName) -> Result<Value, Error> {
         let kind = known(&name.collection, &name.scope)?;
         self.operate(call, kind, Verb::Delete, name, |change| {
+            if !change.exists(&name.key()) && derived(kind, change.view(), name).is_some() {
+                let word = kind.info().word;
+                let why = format!(
+                    "Invalid resource usage: 'The {word} follows from others and cannot be changed.'."
+                );
+                return Err(Error::bad_request(why));
+            }
             let doc = change.expect(name)?;
             kind.delete(change, name, document::object(&doc))?;
             change.delete(&name.key());

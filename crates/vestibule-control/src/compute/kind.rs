@@ -177,6 +177,12 @@ pub trait Kind: Send + Sync {
     /// Adds members that are derived when the document is read.
     fn present(&self, _view: &View, _name: &ResourceName, _doc: &mut Document) {}
 
+    /// Resources of a project that follow from others and are never stored. They are read with the stored ones, and
+    /// cannot be changed.
+    fn derived(&self, _view: &View, _project: &str) -> Vec<(ResourceName, Document)> {
+        Vec::new()
+    }
+
     /// Whether Google reports this refusal on the operation rather than on the call.
     fn fails_late(&self, _verb: Verb<'_>, _error: &Error) -> bool {
         false

@@ -53,6 +53,7 @@ mod places;
 pub mod ranges;
 mod read;
 mod requests;
+mod routes;
 pub mod ssl_certificates;
 pub mod ssl_policies;
 pub mod subnetworks;
@@ -86,6 +87,7 @@ static KINDS: &[&dyn Kind] = &[
     &health_checks::HealthChecks,
     &network_endpoint_groups::NetworkEndpointGroups,
     &networks::Networks,
+    &routes::Routes,
     &ssl_certificates::SslCertificates,
     &ssl_policies::SslPolicies,
     &subnetworks::Subnetworks,

@@ -7,7 +7,7 @@ use vestibule_model::{ResourceName, Scope, region};
 use vestibule_store::View;
 
 use super::kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, Verb};
-use super::{Call, subnetworks};
+use super::{Call, routes, subnetworks};
 use crate::{Change, Document, Error, document, users};
 
 /// `networks`
@@ -52,6 +52,7 @@ impl Kind for Networks {
     }
 
     fn inserted(&self, change: &mut Change<'_>, name: &ResourceName, doc: &Document) -> Result<(), Error> {
+        routes::make_default(change, name)?;
         if !is_auto(doc) {
             return Ok(());
         }
@@ -75,8 +76,9 @@ impl Kind for Networks {
         validate(new)
     }
 
-    /// The subnetworks that came with an auto mode network go with it.
+    /// The subnetworks and routes that came with a network go with it.
     fn delete(&self, change: &mut Change<'_>, name: &ResourceName, doc: &Document) -> Result<(), Error> {
+        routes::delete_default(change, name);
         if is_auto(doc) {
             for (subnetwork, doc) in change.users_in(name, "subnetworks") {
                 if subnetworks::is_automatic(change, &subnetwork, document::object(&doc)) {

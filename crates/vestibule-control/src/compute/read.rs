@@ -5,15 +5,17 @@ use vestibule_model::{ResourceName, Scope};
 use vestibule_store::{KeyValue, View};
 
 use super::{Compute, Kind, kind_of};
-use crate::{Error, document};
+use crate::{Document, Error, document};
 
 impl Compute<'_> {
     /// One resource, as clients read it.
     pub fn get(&self, name: &ResourceName) -> Result<Value, Error> {
         let view = self.control.view();
-        let stored = view.get(&name.key()).ok_or_else(|| Error::not_found(name))?;
         let kind = kind_of(&name.collection, &name.scope).ok_or_else(|| Error::not_found(name))?;
-        Ok(present(kind, &view, name, stored))
+        match view.get(&name.key()) {
+            Some(stored) => Ok(present(kind, &view, name, stored)),
+            None => derived(kind, &view, name).map(Value::Object).ok_or_else(|| Error::not_found(name)),
+        }
     }
 
     /// All resources of a collection in one scope, in the order of their names.
@@ -52,7 +54,19 @@ fn list(view: &View, project: &str, scope: &Scope, collection: &str) -> Vec<Valu
         let name = ResourceName::new(project, scope.clone(), collection, name);
         present(kind, view, &name, kv)
     };
-    view.range(&parent).map(named).collect()
+    let mut found: Vec<Value> = view.range(&parent).map(named).collect();
+    let more = kind.derived(view, project).into_iter().filter(|(name, _)| name.scope == *scope);
+    let stored = found.len();
+    found.extend(more.map(|(_, doc)| Value::Object(doc)));
+    if found.len() > stored {
+        found.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
+    }
+    found
+}
+
+/// The resource of this name, if it follows from others.
+pub fn derived(kind: &dyn Kind, view: &View, name: &ResourceName) -> Option<Document> {
+    kind.derived(view, &name.project).into_iter().find(|(known, _)| known == name).map(|(_, doc)| doc)
 }
 
 /// Every scope of a project that holds anything.

@@ -1254,6 +1254,47 @@ pub static METHODS: &[Method] = &[
         request: None, response: Some(&s::RegionList),
     },
     Method {
+        service: Service::Compute, id: "compute.routes.delete", verb: "DELETE",
+        template: "/compute/v1/projects/{project}/global/routes/{route}",
+        joined: &[],
+        query: &[
+            Query { name: "requestId", kind: T::String, repeated: false, required: false, minimum: None, maximum: None }],
+        request: None, response: Some(&s::Operation),
+    },
+    Method {
+        service: Service::Compute, id: "compute.routes.get", verb: "GET",
+        template: "/compute/v1/projects/{project}/global/routes/{route}",
+        joined: &[],
+        query: &[],
+        request: None, response: Some(&s::Route),
+    },
+    Method {
+        service: Service::Compute, id: "compute.routes.insert", verb: "POST",
+        template: "/compute/v1/projects/{project}/global/routes",
+        joined: &[],
+        query: &[
+            Query { name: "requestId", kind: T::String, repeated: false, required: false, minimum: None, maximum: None }],
+        request: Some(&s::Route), response: Some(&s::Operation),
+    },
+    Method {
+        service: Service::Compute, id: "compute.routes.list", verb: "GET",
+        template: "/compute/v1/projects/{project}/global/routes",
+        joined: &[],
+        query: &[
+            Query { name: "filter", kind: T::String, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "maxResults", kind: T::Uint32, repeated: false, required: false, minimum: Some(0), maximum: None },
+            Query { name: "orderBy", kind: T::String, repeated: false, required: false, minimum: None, maximum: None },
+            Query { name: "pageToken", kind: T::String, repeated: false, required: false, minimum: None, maximum: None }],
+        request: None, response: Some(&s::RouteList),
+    },
+    Method {
+        service: Service::Compute, id: "compute.routes.testIamPermissions", verb: "POST",
+        template: "/compute/v1/projects/{project}/global/routes/{resource}/testIamPermissions",
+        joined: &[],
+        query: &[],
+        request: Some(&s::TestPermissionsRequest), response: Some(&s::TestPermissionsResponse),
+    },
+    Method {
         service: Service::Compute, id: "compute.sslCertificates.aggregatedList", verb: "GET",
         template: "/compute/v1/projects/{project}/aggregated/sslCertificates",
         joined: &[],

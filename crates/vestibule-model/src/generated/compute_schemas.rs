@@ -184,6 +184,10 @@ pub static SCHEMAS: &[&Schema] = &[
     &RegionUrlMapsValidateRequest,
     &RequestMirrorPolicy,
     &ResourceGroupReference,
+    &Route,
+    &RouteAsPath,
+    &RouteList,
+    &RouteParams,
     &SSLHealthCheck,
     &SecurityPolicyReference,
     &SecuritySettings,
@@ -1884,6 +1888,68 @@ pub static RequestMirrorPolicy: Schema = Schema::object("RequestMirrorPolicy", &
 
 pub static ResourceGroupReference: Schema = Schema::object("ResourceGroupReference", &[
     f("group", T::String),
+]);
+
+pub static Route: Schema = Schema::object("Route", &[
+    o("asPaths", T::Array(&T::Object(&RouteAsPath))),
+    o("creationTimestamp", T::String),
+    f("description", T::String),
+    f("destRange", T::String),
+    o("id", T::Uint64),
+    o("kind", T::String),
+    f("name", T::String),
+    f("network", T::String),
+    f("nextHopGateway", T::String),
+    o("nextHopHub", T::String),
+    f("nextHopIlb", T::String),
+    f("nextHopInstance", T::String),
+    o("nextHopInterRegionCost", T::Uint32),
+    o("nextHopInterconnectAttachment", T::String),
+    f("nextHopIp", T::String),
+    o("nextHopMed", T::Uint32),
+    f("nextHopNetwork", T::String),
+    o("nextHopOrigin", T::Enum(&["EGP", "IGP", "INCOMPLETE"])),
+    o("nextHopPeering", T::String),
+    f("nextHopVpnTunnel", T::String),
+    f("params", T::Object(&RouteParams)),
+    f("priority", T::Uint32),
+    o("routeStatus", T::Enum(&["ACTIVE", "DROPPED", "INACTIVE", "PENDING"])),
+    o("routeType", T::Enum(&["BGP", "STATIC", "SUBNET", "TRANSIT"])),
+    o("selfLink", T::String),
+    f("tags", T::Array(&T::String)),
+    o("warnings", T::Array(&T::Inline(&[
+    o("code", T::Enum(&["CLEANUP_FAILED", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED", "DISK_SIZE_LARGER_THAN_IMAGE_SIZE", "EXPERIMENTAL_TYPE_USED", "EXTERNAL_API_WARNING", "FIELD_VALUE_OVERRIDEN", "INJECTED_KERNELS_DEPRECATED", "INVALID_HEALTH_CHECK_FOR_DYNAMIC_WIEGHTED_LB", "LARGE_DEPLOYMENT_WARNING", "LIST_OVERHEAD_QUOTA_EXCEED", "MISSING_TYPE_DEPENDENCY", "NEXT_HOP_ADDRESS_NOT_ASSIGNED", "NEXT_HOP_CANNOT_IP_FORWARD", "NEXT_HOP_INSTANCE_HAS_NO_IPV6_INTERFACE", "NEXT_HOP_INSTANCE_NOT_FOUND", "NEXT_HOP_INSTANCE_NOT_ON_NETWORK", "NEXT_HOP_NOT_RUNNING", "NOT_CRITICAL_ERROR", "NO_RESULTS_ON_PAGE", "PARTIAL_SUCCESS", "QUOTA_INFO_UNAVAILABLE", "REQUIRED_TOS_AGREEMENT", "RESOURCE_IN_USE_BY_OTHER_RESOURCE_WARNING", "RESOURCE_NOT_DELETED", "SCHEMA_VALIDATION_IGNORED", "SINGLE_INSTANCE_PROPERTY_TEMPLATE", "UNDECLARED_PROPERTIES", "UNREACHABLE"])),
+    o("data", T::Array(&T::Inline(&[
+    o("key", T::String),
+    o("value", T::String),
+]))),
+    o("message", T::String),
+]))),
+]);
+
+pub static RouteAsPath: Schema = Schema::object("RouteAsPath", &[
+    o("asLists", T::Array(&T::Uint32)),
+    o("pathSegmentType", T::Enum(&["AS_CONFED_SEQUENCE", "AS_CONFED_SET", "AS_SEQUENCE", "AS_SET"])),
+]);
+
+pub static RouteList: Schema = Schema::object("RouteList", &[
+    o("id", T::String),
+    f("items", T::Array(&T::Object(&Route))),
+    o("kind", T::String),
+    o("nextPageToken", T::String),
+    o("selfLink", T::String),
+    o("warning", T::Inline(&[
+    o("code", T::Enum(&["CLEANUP_FAILED", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED", "DISK_SIZE_LARGER_THAN_IMAGE_SIZE", "EXPERIMENTAL_TYPE_USED", "EXTERNAL_API_WARNING", "FIELD_VALUE_OVERRIDEN", "INJECTED_KERNELS_DEPRECATED", "INVALID_HEALTH_CHECK_FOR_DYNAMIC_WIEGHTED_LB", "LARGE_DEPLOYMENT_WARNING", "LIST_OVERHEAD_QUOTA_EXCEED", "MISSING_TYPE_DEPENDENCY", "NEXT_HOP_ADDRESS_NOT_ASSIGNED", "NEXT_HOP_CANNOT_IP_FORWARD", "NEXT_HOP_INSTANCE_HAS_NO_IPV6_INTERFACE", "NEXT_HOP_INSTANCE_NOT_FOUND", "NEXT_HOP_INSTANCE_NOT_ON_NETWORK", "NEXT_HOP_NOT_RUNNING", "NOT_CRITICAL_ERROR", "NO_RESULTS_ON_PAGE", "PARTIAL_SUCCESS", "QUOTA_INFO_UNAVAILABLE", "REQUIRED_TOS_AGREEMENT", "RESOURCE_IN_USE_BY_OTHER_RESOURCE_WARNING", "RESOURCE_NOT_DELETED", "SCHEMA_VALIDATION_IGNORED", "SINGLE_INSTANCE_PROPERTY_TEMPLATE", "UNDECLARED_PROPERTIES", "UNREACHABLE"])),
+    o("data", T::Array(&T::Inline(&[
+    o("key", T::String),
+    o("value", T::String),
+]))),
+    o("message", T::String),
+])),
+]);
+
+pub static RouteParams: Schema = Schema::object("RouteParams", &[
+    f("resourceManagerTags", T::Map(&T::String)),
 ]);
 
 pub static SSLHealthCheck: Schema = Schema::object("SSLHealthCheck", &[

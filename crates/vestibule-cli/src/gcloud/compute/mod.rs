@@ -15,6 +15,7 @@ mod networks;
 mod operation;
 mod path_matchers;
 mod regions;
+mod routes;
 mod ssl_certificates;
 mod ssl_policies;
 mod subnets;
@@ -47,6 +48,7 @@ pub fn group() -> Group {
         .group(forwarding_rules::group())
         .group(addresses::group())
         .group(firewall_rules::group())
+        .group(routes::group())
         .group(regions::group())
         .group(operation::group())
 }
