@@ -80,6 +80,12 @@ fn validate(change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) ->
     if let Some(Value::Object(log)) = doc.get("logConfig") {
         let metadata = ["INCLUDE_ALL_METADATA", "EXCLUDE_ALL_METADATA"];
         document::one_of(log, "resource.logConfig", "metadata", &metadata)?;
+        if document::flag(log, "enable") {
+            change.warn(
+                "NOT_CRITICAL_ERROR",
+                "Firewall rules logging is accepted, and no connection is recorded.",
+            );
+        }
     }
     change.resolve(name, doc, "network", &networks::SCOPE, &["networks"])?;
     if !document::flag(doc, "disabled")

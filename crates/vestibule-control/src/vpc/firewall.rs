@@ -32,9 +32,16 @@ pub fn firewall(view: &View, network: &NetworkId, members: &[Member]) -> Vec<Fir
     let Ok(of) = ResourceName::parse(network.as_str()) else { return Vec::new() };
     let parent = ResourceName::new(&of.project, Scope::Global, "firewalls", "").parent_key();
     let documents = view.range(&parent).map(|kv| document::object(&kv.value));
-    let ours = documents
-        .filter(|doc| linked(doc, "network").as_ref() == Some(&of) && !document::flag(doc, "disabled"));
-    let rules = ours.map(|doc| compile(doc, members));
+    compiled(documents.filter(|doc| linked(doc, "network").as_ref() == Some(&of)), members)
+}
+
+/// The rules in force among documents of one network.
+pub(super) fn compiled<'d>(
+    documents: impl Iterator<Item = &'d Document>,
+    members: &[Member],
+) -> Vec<FirewallRule> {
+    let enabled = documents.filter(|doc| !document::flag(doc, "disabled"));
+    let rules = enabled.map(|doc| compile(doc, members));
     rules.filter(|rule| !rule.sources.is_empty() && !rule.destinations.is_empty()).collect()
 }
 

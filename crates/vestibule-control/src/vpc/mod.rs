@@ -4,6 +4,8 @@
 mod addresses;
 mod firewall;
 #[cfg(test)]
+mod firewall_model;
+#[cfg(test)]
 mod tests;
 
 pub use addresses::{proxy_addresses, region_addresses, subnetworks};

@@ -73,6 +73,7 @@ fn settings() -> Vec<Flag> {
         Flag::list("destination-ranges", "Where egress may go to.").metavar("CIDR_RANGE"),
         Flag::list("source-tags", "Tags of sources.").metavar("TAG"),
         Flag::list("target-tags", "Tags of targets.").metavar("TAG"),
+        Flag::list("source-service-accounts", "Service accounts of sources.").metavar("EMAIL"),
         Flag::list("target-service-accounts", "Service accounts of targets.").metavar("EMAIL"),
         Flag::toggle("disabled", "Keeps the rule without effect."),
         Flag::toggle("enable-logging", "Logs what the rule decides."),
@@ -111,6 +112,7 @@ fn apply_settings(inv: &Invocation<'_>, body: &mut Map<String, Value>) {
         ("destination-ranges", "destinationRanges"),
         ("source-tags", "sourceTags"),
         ("target-tags", "targetTags"),
+        ("source-service-accounts", "sourceServiceAccounts"),
         ("target-service-accounts", "targetServiceAccounts"),
     ];
     for (flag, field) in lists {

@@ -40,6 +40,10 @@ pub fn group() -> Group {
             Command::new("update", "Update a VPC network.", update)
                 .arg("NAME", "The name of the network.")
                 .flag(Flag::choice("bgp-routing-mode", &["global", "regional"], "The routing mode."))
+                .flag(Flag::toggle(
+                    "switch-to-custom-subnet-mode",
+                    "Keeps the subnets of an auto mode network, and makes none by itself any more. Cannot be undone.",
+                ))
                 .flag(Flag::int("mtu", "The largest packet, bytes (1300 to 8896).")),
         )
         .command(
@@ -88,6 +92,13 @@ fn firewall_advice(name: &str) -> String {
 
 fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     let link = NETWORKS.resolve(inv, inv.args.name("NAME"))?;
+    if inv.args.on("switch-to-custom-subnet-mode") {
+        inv.confirm_or_abort(&format!(
+            "Network [{}] will be switched to custom mode. This operation cannot be undone.",
+            link.name
+        ))?;
+        return verbs::update(inv, Change::call(link, "switchToCustomMode", json!({})));
+    }
     let mut body = Map::new();
     if let Some(mode) = inv.args.text("bgp-routing-mode") {
         body.insert("routingConfig".into(), json!({"routingMode": mode.to_uppercase()}));
