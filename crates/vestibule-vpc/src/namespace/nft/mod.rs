@@ -211,11 +211,15 @@ impl Table {
 
     fn untracked(&mut self) {
         self.hook("untrack-in", PREROUTING, RAW, ACCEPT);
-        self.rule("untrack-in", &[Step::Is(Side::Destination, SERVICES), Step::Untrack, ACCEPTED]);
-        self.rule("untrack-in", &[Step::Protocol(crate::firewall::TCP), Step::ToLocal, Step::Untrack]);
+        // What every request needs comes first: a question costs every packet that is asked.
+        self.rule(
+            "untrack-in",
+            &[Step::Protocol(crate::firewall::TCP), Step::ToLocal, Step::Untrack, ACCEPTED],
+        );
+        self.rule("untrack-in", &[Step::Is(Side::Destination, SERVICES), Step::Untrack]);
         self.hook("untrack-out", OUTPUT, RAW, ACCEPT);
-        self.rule("untrack-out", &[Step::Is(Side::Source, SERVICES), Step::Untrack, ACCEPTED]);
-        self.rule("untrack-out", &[Step::Protocol(crate::firewall::TCP), Step::Untrack]);
+        self.rule("untrack-out", &[Step::Protocol(crate::firewall::TCP), Step::Untrack, ACCEPTED]);
+        self.rule("untrack-out", &[Step::Is(Side::Source, SERVICES), Step::Untrack]);
     }
 
     fn forward(&mut self) {
@@ -238,9 +242,9 @@ impl Table {
 
     fn output(&mut self) {
         self.hook("output", OUTPUT, FILTER, ACCEPT);
+        self.rule("output", &[Step::TcpUnderWay, ACCEPTED]);
         self.rule("output", &[Step::ToLoopback, ACCEPTED]);
         self.rule("output", &[Step::Is(Side::Source, SERVICES), ACCEPTED]);
-        self.rule("output", &[Step::TcpUnderWay, ACCEPTED]);
         // Errors about packets that found no way belong to no connection: only the router itself sends them.
         self.rule("output", &[Step::State(ESTABLISHED | RELATED | INVALID), ACCEPTED]);
         self.rule("output", &[Step::Then(Verdict::Jump("ingress"))]);
