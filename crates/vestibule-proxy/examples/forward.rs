@@ -1,7 +1,8 @@
 #![allow(clippy::print_stdout)]
 //! A proxy in front of one backend, for measurements: `forward BACKEND [WORKERS [PEM]]`.
 //!
-//! Prints where it listens. Every request is logged, into a temporary directory that goes when the program is ended
+//! Prints where it listens. With `FORWARD_NETWORKS=namespace` that is inside a network namespace, and the namespace of
+//! a client in it is printed too. Every request is logged, into a temporary directory that goes when the program is ended
 //! by closing its standard input.
 
 use std::io::Read;
@@ -19,10 +20,13 @@ use vestibule_proxy::tls::{Certificate, Tls};
 use vestibule_proxy::{Dependencies, Proxy, ProxyConfig};
 use vestibule_run::{Program, Runtime, RuntimeConfig};
 use vestibule_urlmap::UrlMap;
-use vestibule_vpc::{Loopback, NetworkId, Vpc};
+use vestibule_vpc::{Loopback, Namespaces, NetworkId, Subnet, Vpc};
 
 const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const PORT: u16 = 8080;
+const SUBNET: Subnet =
+    Subnet { range: Ipv4Addr::new(10, 0, 0, 0), prefix: 24, gateway: Ipv4Addr::new(10, 0, 0, 1) };
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
@@ -30,7 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let workers = args.next().map_or(Ok(1), |count| count.parse())?;
     let tls = args.next().map(|pem| tls(&pem)).transpose()?;
     let dir = tempfile::tempdir()?;
-    let vpc = Vpc::new(Loopback::claim()?);
+    let is_inside = std::env::var("FORWARD_NETWORKS").is_ok_and(|mode| mode == "namespace");
+    let vpc = if is_inside { Vpc::new(Namespaces::new()?) } else { Vpc::new(Loopback::claim()?) };
     let logs = LogStore::open(&dir.path().join("logs"), LogLimits::default())?;
     let runtime = runtime(dir.path().to_owned(), &logs)?;
     let dependencies = Dependencies { vpc: vpc.clone(), run: runtime.front(), logs: logs.sink() };
@@ -40,7 +45,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let applied =
         proxy.apply(Snapshot { generation: 1, listeners: vec![Arc::new(listener)], fronts: Vec::new() });
     applied.map_err(|errors| format!("{errors:?}"))?;
-    println!("{}", vpc.locate(&network, IP, PORT).ok_or("no listener")?);
+    if is_inside {
+        vpc.configure(&network, &[SUBNET])?;
+        let client = vpc.attach(&network, CLIENT, SUBNET.gateway)?.ok_or("no namespace")?;
+        println!("{IP}:{PORT} {}", client.network);
+    } else {
+        println!("{}", vpc.locate(&network, IP, PORT).ok_or("no listener")?);
+    }
     std::io::stdin().read_to_end(&mut Vec::new())?;
     proxy.drain(Duration::from_secs(2));
     runtime.shutdown();

@@ -54,7 +54,7 @@ pub fn run(tools: &Tools, load: &Load<'_>) -> Result<Outcome, Failure> {
 }
 
 /// Reads h2load's line `requests: 10 total, 10 started, 10 done, 10 succeeded, 0 failed, 0 errored, 0 timeout`.
-fn parse(text: &str) -> Option<Outcome> {
+pub fn parse(text: &str) -> Option<Outcome> {
     let line = text.lines().find(|l| l.starts_with("requests: "))?;
     let figure = |word: &str| {
         let part = line.trim_start_matches("requests: ").split(", ").find(|p| p.ends_with(word))?;

@@ -9,6 +9,7 @@
 mod cold_start;
 mod dns;
 mod load;
+mod namespace;
 mod peers;
 mod proc;
 mod table;
@@ -58,7 +59,7 @@ struct Options {
     write: Option<PathBuf>,
 }
 
-/// Runs `cargo xtask bench proxy|dns|cold-start [--seconds N] [--rounds N] [--write FILE]`.
+/// Runs `cargo xtask bench proxy|dns|namespace|cold-start [--seconds N] [--rounds N] [--write FILE]`.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let options = parse(args)?;
     if args.first().is_some_and(|word| word == "dns") {
@@ -69,6 +70,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         let result = cold_start::run(options.write.as_deref(), &dir);
         let _ = std::fs::remove_dir_all(&dir);
         return result;
+    }
+    if args.first().is_some_and(|word| word == "namespace") {
+        return namespace::run(&options);
     }
     let tools = peers::Tools::find()?;
     let dir = tempdir()?;
@@ -90,6 +94,7 @@ fn parse(args: &[String]) -> Result<Options, Failure> {
         let mut value = || words.next().ok_or_else(|| failure(format!("{word} needs a value")));
         match word.as_str() {
             "proxy" | "dns" | "cold-start" => {}
+            "proxy" | "dns" | "namespace" => {}
             "--seconds" => options.seconds = number(value()?)?,
             "--rounds" => options.rounds = number(value()?)? as usize,
             "--write" => options.write = Some(value()?.into()),
