@@ -22,7 +22,7 @@ const CHORES: &[Chore] = &[
     ),
     (
         "bench",
-        "proxy|dns|cold-start [--seconds N] [--rounds N] [--write FILE]: the proxy beside nginx, HAProxy and Envoy; names beside NSD and Unbound; starts of instances",
+        "proxy|dns|namespace|cold-start [--quick] [--seconds N] [--rounds N] [--only TEXT] [--write FILE]: the proxy beside nginx, HAProxy and Envoy; names beside NSD and Unbound; a network namespace beside loopback; starts of instances",
         bench::run,
     ),
 ];

@@ -1,11 +1,14 @@
 #![allow(clippy::print_stdout)]
-//! A proxy in front of one backend, for measurements: `forward BACKEND [WORKERS [PEM]]`.
+//! A proxy in front of one backend, for measurements:
+//! `forward BACKEND [--workers N] [--tls PEM] [--url-map FILE] [--no-logs] [--other BACKEND]`.
 //!
 //! Prints where it listens. With `FORWARD_NETWORKS=namespace` that is inside a network namespace, and the namespace of
-//! a client in it is printed too. Every request is logged, into a temporary directory that goes when the program is ended
-//! by closing its standard input.
+//! a client in it is printed too. With another backend every line of standard input has it take the next map, which
+//! sends everything to the one or the other and says so in `x-map`; it prints the map's number once that is served.
+//! Every request is logged, into a temporary directory that goes when the program is ended by closing its standard
+//! input.
 
-use std::io::Read;
+use std::io::BufRead;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,10 +32,8 @@ const SUBNET: Subnet =
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
-    let backend: SocketAddr = args.next().ok_or("usage: forward BACKEND [WORKERS [PEM]]")?.parse()?;
-    let workers = args.next().map_or(Ok(1), |count| count.parse())?;
-    let tls = args.next().map(|pem| tls(&pem)).transpose()?;
+    let options = Options::parse()?;
+    let workers = options.workers;
     let dir = tempfile::tempdir()?;
     let is_inside = std::env::var("FORWARD_NETWORKS").is_ok_and(|mode| mode == "namespace");
     let vpc = if is_inside { Vpc::new(Namespaces::new()?) } else { Vpc::new(Loopback::claim()?) };
@@ -40,22 +41,76 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = runtime(dir.path().to_owned(), &logs)?;
     let dependencies = Dependencies { vpc: vpc.clone(), run: runtime.front(), logs: logs.sink() };
     let proxy = Proxy::start(ProxyConfig { workers, ..ProxyConfig::default() }, dependencies)?;
-    let listener = Listener { tls, ..listener(backend)? };
-    let network = listener.network.clone();
-    let applied =
-        proxy.apply(Snapshot { generation: 1, listeners: vec![Arc::new(listener)], fronts: Vec::new() });
-    applied.map_err(|errors| format!("{errors:?}"))?;
+    let apply = |generation: u64| {
+        let listener = listener(&options, generation)?;
+        let snapshot = Snapshot { generation, listeners: vec![Arc::new(listener)], fronts: Vec::new() };
+        proxy.apply(snapshot).map_err(|errors| format!("{errors:?}"))
+    };
+    apply(1)?;
     if is_inside {
-        vpc.configure(&network, &[SUBNET])?;
-        let client = vpc.attach(&network, CLIENT, SUBNET.gateway)?.ok_or("no namespace")?;
+        vpc.configure(&network(), &[SUBNET])?;
+        let client = vpc.attach(&network(), CLIENT, SUBNET.gateway)?.ok_or("no namespace")?;
         println!("{IP}:{PORT} {}", client.network);
     } else {
-        println!("{}", vpc.locate(&network, IP, PORT).ok_or("no listener")?);
+        println!("{}", vpc.locate(&network(), IP, PORT).ok_or("no listener")?);
     }
-    std::io::stdin().read_to_end(&mut Vec::new())?;
+    for (line, generation) in std::io::stdin().lock().lines().zip(2..) {
+        line?;
+        apply(generation)?;
+        println!("{generation}");
+    }
     proxy.drain(Duration::from_secs(2));
     runtime.shutdown();
     Ok(())
+}
+
+struct Options {
+    backends: Vec<SocketAddr>,
+    workers: usize,
+    tls: Option<Arc<Tls>>,
+    url_map: Option<serde_json::Value>,
+    logs: bool,
+}
+
+impl Options {
+    fn parse() -> Result<Options, Box<dyn std::error::Error>> {
+        let mut args = std::env::args().skip(1);
+        let backend = args.next().ok_or("usage: forward BACKEND [--workers N] [--tls PEM] …")?.parse()?;
+        let mut options =
+            Options { backends: vec![backend], workers: 1, tls: None, url_map: None, logs: true };
+        while let Some(flag) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
+            match flag.as_str() {
+                "--workers" => options.workers = value()?.parse()?,
+                "--tls" => options.tls = Some(tls(&value()?)?),
+                "--url-map" => {
+                    options.url_map = Some(serde_json::from_str(&std::fs::read_to_string(value()?)?)?);
+                }
+                "--other" => options.backends.push(value()?.parse()?),
+                "--no-logs" => options.logs = false,
+                _ => return Err(format!("unknown argument {flag}").into()),
+            }
+        }
+        Ok(options)
+    }
+
+    /// The map of that number.
+    fn document(&self, generation: u64) -> serde_json::Value {
+        let index = generation as usize % self.backends.len();
+        let name = if index == 0 { "bs" } else { "other" };
+        let said = serde_json::json!([{"headerName": "x-map", "headerValue": index.to_string()}]);
+        match (&self.url_map, self.backends.len()) {
+            (Some(map), _) => map.clone(),
+            (None, 1) => serde_json::json!({"defaultService": name}),
+            (None, _) => {
+                serde_json::json!({"defaultService": name, "headerAction": {"responseHeadersToAdd": said}})
+            }
+        }
+    }
+}
+
+fn network() -> NetworkId {
+    NetworkId::new("p", "vpc")
 }
 
 /// HTTPS with the chain and the key that one file holds.
@@ -79,18 +134,20 @@ fn runtime(dir: PathBuf, logs: &LogStore) -> Result<Runtime, Box<dyn std::error:
     Ok(Runtime::start(RuntimeConfig::new(dir.join("run"), nothing(), nothing()), dependencies)?)
 }
 
-fn listener(backend: SocketAddr) -> Result<Listener, Box<dyn std::error::Error>> {
-    let document = serde_json::from_value(serde_json::json!({ "defaultService": "bs" }))?;
-    let url_map = UrlMap::compile(&document, |_| Some(0)).map_err(|error| format!("{error:?}"))?;
-    let service = BackendService {
+fn listener(options: &Options, generation: u64) -> Result<Listener, String> {
+    let document = serde_json::from_value(options.document(generation)).map_err(|e| e.to_string())?;
+    let url_map = UrlMap::compile(&document, |name| Some(usize::from(name != "bs")));
+    let url_map = url_map.map_err(|error| format!("{error:?}"))?;
+    let service = |backend: &SocketAddr| BackendService {
         name: "bs".into(),
-        log: LogConfig { enable: true, sample_rate: 1.0, tls_fields: false },
+        log: LogConfig { enable: options.logs, sample_rate: 1.0, tls_fields: false },
         timeout: Duration::from_secs(30),
         protocol: Default::default(),
-        backend: Backend::Endpoints { neg: "neg".into(), endpoints: vec![backend] },
+        backend: Backend::Endpoints { neg: "neg".into(), endpoints: vec![*backend] },
     };
+    let services = options.backends.iter().map(|backend| Arc::new(service(backend))).collect();
     Ok(Listener {
-        network: NetworkId::new("p", "vpc"),
+        network: network(),
         ip: IP,
         port: PORT,
         region: "us-central1".into(),
@@ -101,7 +158,7 @@ fn listener(backend: SocketAddr) -> Result<Listener, Box<dyn std::error::Error>>
         target_proxy: "tp".into(),
         url_map_name: "um".into(),
         keep_alive: DEFAULT_KEEP_ALIVE,
-        tls: None,
-        routes: Arc::new(Routes { url_map: Arc::new(url_map), services: vec![Arc::new(service)] }),
+        tls: options.tls.clone(),
+        routes: Arc::new(Routes { url_map: Arc::new(url_map), services }),
     })
 }

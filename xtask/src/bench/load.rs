@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::Work;
-use super::peers::Tools;
+use super::peers::{LOAD_CORE, Running, Tools, pinned};
+use super::works::{Kind, Work};
 use super::{Failure, failure};
 
 /// One run of the load generator.
@@ -35,9 +35,36 @@ pub struct Latency {
     pub p999: u64,
 }
 
-pub fn run(tools: &Tools, load: &Load<'_>) -> Result<Outcome, Failure> {
+/// Whether latencies at a fixed rate can be had: the load generator keeps one.
+pub fn has_rate(work: Work) -> bool {
+    !matches!(work.load, Kind::Connect(_))
+}
+
+pub fn run(tools: &Tools, running: &Running, load: &Load<'_>) -> Result<Outcome, Failure> {
+    match load.work.load {
+        Kind::Connect(how) => connect(running, load, how.word()),
+        Kind::KeepAlive => h2load(tools, load, &["--h1"]),
+        Kind::Http2 { streams } => h2load(tools, load, &["-m", &streams.to_string()]),
+    }
+}
+
+/// Our own client, for what h2load cannot do.
+fn connect(running: &Running, load: &Load<'_>, how: &str) -> Result<Outcome, Failure> {
+    let millis = load.length.as_millis().to_string();
+    let mut command = pinned(LOAD_CORE, &std::env::current_exe()?);
+    command.args(["bench", "client", "connect", &running.address(), &millis, how]);
+    let output = command.stdout(std::process::Stdio::piped()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figures: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    match figures[..] {
+        [requests, failed] => Ok(Outcome { requests, failed }),
+        _ => Err(failure(format!("the client said nothing usable: {text:?}"))),
+    }
+}
+
+fn h2load(tools: &Tools, load: &Load<'_>, how: &[&str]) -> Result<Outcome, Failure> {
     let mut command = Command::new("taskset");
-    command.args(["-c", "1"]).arg(&tools.h2load).args(["--h1", "-t", "1"]);
+    command.args(["-c", LOAD_CORE]).arg(&tools.h2load).args(["-t", "1"]).args(how);
     command.args(["-c", &load.work.connections.to_string()]);
     command.args(["-D", &format!("{}ms", load.length.as_millis())]);
     if let Some(rate) = load.rate {
@@ -50,6 +77,10 @@ pub fn run(tools: &Tools, load: &Load<'_>) -> Result<Outcome, Failure> {
     }
     let output = command.arg(load.url).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
+    let other = load.work.is_http2() && !text.contains("Application protocol: h2");
+    if other {
+        return Err(failure("HTTP/2 was not agreed to"));
+    }
     parse(&text).ok_or_else(|| failure(format!("h2load said nothing usable:\n{text}")))
 }
 

@@ -4,15 +4,21 @@
 //! Each proxy in turn is pinned to the first core and forwards to one nginx backend; load generator and backend share
 //! the second core. What is compared is CPU time a request (user and system time of the proxy's processes over the
 //! requests served), which a noisy machine disturbs far less than throughput does, and the latency at a fixed rate.
-//! Access logs are on everywhere. A peer that is not installed is named and left out.
+//! Besides: what an idle connection costs ([`idle`]), and what clients see of a thousand changes ([`changes`]).
+//! Access logs are on unless a row says otherwise. A peer that is not installed is named and left out.
 
+mod changes;
+mod client;
 mod cold_start;
 mod dns;
+mod idle;
 mod load;
 mod namespace;
 mod peers;
+mod plot;
 mod proc;
 mod table;
+mod works;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +26,7 @@ use std::time::Duration;
 use load::Load;
 use peers::{Peer, Running};
 use table::Row;
+use works::{WORKS, Work};
 
 /// Why a measurement was given up.
 pub type Failure = Box<dyn std::error::Error>;
@@ -27,26 +34,6 @@ pub type Failure = Box<dyn std::error::Error>;
 fn failure(text: impl Into<String>) -> Failure {
     text.into().into()
 }
-
-/// One thing to measure.
-#[derive(Debug, Clone, Copy)]
-pub struct Work {
-    pub name: &'static str,
-    /// Path at the backend; `/N` answers N bytes.
-    pub path: &'static str,
-    pub tls: bool,
-    /// Client connections.
-    pub connections: u32,
-}
-
-/// What is measured, in the order of the table.
-const WORKS: [Work; 5] = [
-    Work { name: "HTTP/1.1 keep-alive, empty answer", path: "/0", tls: false, connections: 32 },
-    Work { name: "HTTP/1.1 keep-alive, 1 KiB", path: "/1024", tls: false, connections: 32 },
-    Work { name: "HTTP/1.1 keep-alive, 64 KiB", path: "/65536", tls: false, connections: 32 },
-    Work { name: "HTTP/1.1 keep-alive, 1 MiB", path: "/1048576", tls: false, connections: 8 },
-    Work { name: "HTTP/1.1 over TLS 1.3, 1 KiB", path: "/1024", tls: true, connections: 32 },
-];
 
 /// Length of one counted run; each run is preceded by a warm-up of a quarter of it.
 const DEFAULT_SECONDS: u64 = 4;
@@ -57,10 +44,26 @@ struct Options {
     seconds: u64,
     rounds: usize,
     write: Option<PathBuf>,
+    /// Only works whose name holds this.
+    only: Option<String>,
 }
 
-/// Runs `cargo xtask bench proxy|dns|namespace|cold-start [--seconds N] [--rounds N] [--write FILE]`.
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|part| name.contains(part.as_str()))
+    }
+}
+
+/// Names of the two measurements that are no rows.
+const IDLE: &str = "idle connections";
+const CHANGES: &str = "changes under load";
+
+/// Runs `cargo xtask bench proxy|dns|namespace|cold-start`, with `[--quick] [--seconds N] [--rounds N] [--only TEXT]
+/// [--write FILE]`.
 pub fn run(args: &[String]) -> Result<(), Failure> {
+    if args.first().is_some_and(|word| word == "client") {
+        return client::run(&args[1..]);
+    }
     let options = parse(args)?;
     if args.first().is_some_and(|word| word == "dns") {
         return dns::run(&options);
@@ -78,25 +81,27 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let dir = tempdir()?;
     let result = measure(&options, &tools, &dir);
     let _ = std::fs::remove_dir_all(&dir);
-    let (rows, missing) = result?;
-    let text = table::markdown(&rows, &missing, &tools);
+    let (rows, missing, notes) = result?;
+    let text = table::markdown(&rows, &missing, &tools) + &notes;
     println!("{text}");
     if let Some(file) = options.write {
+        std::fs::write(file.with_extension("svg"), plot::svg(&rows))?;
         std::fs::write(&file, table::document(&text))?;
     }
     Ok(())
 }
 
 fn parse(args: &[String]) -> Result<Options, Failure> {
-    let mut options = Options { seconds: DEFAULT_SECONDS, rounds: DEFAULT_ROUNDS, write: None };
+    let mut options = Options { seconds: DEFAULT_SECONDS, rounds: DEFAULT_ROUNDS, write: None, only: None };
     let mut words = args.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| failure(format!("{word} needs a value")));
         match word.as_str() {
-            "proxy" | "dns" | "cold-start" => {}
-            "proxy" | "dns" | "namespace" => {}
+            "proxy" | "dns" | "namespace" | "cold-start" => {}
             "--seconds" => options.seconds = number(value()?)?,
             "--rounds" => options.rounds = number(value()?)? as usize,
+            "--quick" => (options.seconds, options.rounds) = (1, 1),
+            "--only" => options.only = Some(value()?.clone()),
             "--write" => options.write = Some(value()?.into()),
             other => return Err(failure(format!("unknown argument {other}"))),
         }
@@ -122,11 +127,12 @@ fn measure(
     options: &Options,
     tools: &peers::Tools,
     dir: &Path,
-) -> Result<(Vec<Row>, Vec<&'static str>), Failure> {
-    let backend = peers::start_backend(tools, dir)?;
+) -> Result<(Vec<Row>, Vec<&'static str>, String), Failure> {
+    let backend = peers::start_backend(tools, dir, "backend")?;
     let (present, missing) = peers::all(tools);
     let mut rows = Vec::new();
-    for work in WORKS {
+    for work in WORKS.into_iter().filter(|work| options.wants(work.name)) {
+        let present: Vec<Peer> = present.iter().copied().filter(|peer| work.is_for(*peer)).collect();
         let mut samples: Vec<Vec<table::Sample>> = present.iter().map(|_| Vec::new()).collect();
         for round in 0..options.rounds {
             for (peer, taken) in present.iter().zip(&mut samples) {
@@ -138,7 +144,46 @@ fn measure(
             rows.push(Row::median(work, *peer, taken));
         }
     }
-    Ok((rows, missing))
+    let notes = besides(options, tools, dir, &backend, &present)?;
+    Ok((rows, missing, notes))
+}
+
+/// What is no row of the table, as text.
+fn besides(
+    options: &Options,
+    tools: &peers::Tools,
+    dir: &Path,
+    backend: &Running,
+    present: &[Peer],
+) -> Result<String, Failure> {
+    let mut text = String::new();
+    if options.wants(IDLE) {
+        let mut parts = Vec::new();
+        for peer in present {
+            progress(&format!("{IDLE} · {}", peer.name()));
+            let bytes = idle::measure(tools, dir, backend, *peer)?;
+            parts.push(format!("{} {:.1} KiB", peer.name(), bytes as f64 / 1024.0));
+        }
+        text += &format!(
+            "\nMemory of one of {} idle keep-alive connections, each after one request: {}.\n",
+            idle::CONNECTIONS,
+            parts.join(", ")
+        );
+    }
+    if options.wants(CHANGES) {
+        progress(CHANGES);
+        let outcome = changes::measure(tools, dir, backend)?;
+        text += &format!(
+            "\n{} changes of the URL map while 4 clients asked without a pause: {} requests, {} failed, {} misrouted; \
+             the slowest change was served after {:.1} ms.\n",
+            changes::CHANGES,
+            outcome.requests,
+            outcome.failed,
+            outcome.misrouted,
+            outcome.slowest_change.as_secs_f64() * 1000.0
+        );
+    }
+    Ok(text)
 }
 
 fn sample(
@@ -149,22 +194,27 @@ fn sample(
     peer: Peer,
     work: Work,
 ) -> Result<table::Sample, Failure> {
-    let running = peers::start(peer, tools, dir, backend.port, work.tls)?;
+    let running = peers::start(peer, tools, dir, backend.port, work)?;
     let url = running.url(work);
     let length = Duration::from_secs(options.seconds);
-    load::run(tools, &Load { url: &url, work, length: length / 4, rate: None, log: None })?;
+    load::run(tools, &running, &Load { url: &url, work, length: length / 4, rate: None, log: None })?;
     let before = running.cpu()?;
-    let full = load::run(tools, &Load { url: &url, work, length, rate: None, log: None })?;
+    let full = load::run(tools, &running, &Load { url: &url, work, length, rate: None, log: None })?;
     let cpu = running.cpu()? - before;
     let log = dir.join("latency.tsv");
     let half = (full.requests as f64 / length.as_secs_f64() / 2.0) as u64;
     let steady = Load { url: &url, work, length: length / 2, rate: Some(half.max(1)), log: Some(&log) };
-    load::run(tools, &steady)?;
+    let latency = if load::has_rate(work) {
+        load::run(tools, &running, &steady)?;
+        Some(load::latencies(&log)?)
+    } else {
+        None
+    };
     Ok(table::Sample {
         cpu_per_request: cpu / full.requests.max(1) as u32,
         requests_per_second: full.requests as f64 / length.as_secs_f64(),
         failed: full.failed,
-        latency: load::latencies(&log)?,
+        latency,
         resident_kib: running.resident_kib()?,
     })
 }

@@ -44,7 +44,7 @@ impl Proxy {
         let mut child = Command::new("taskset")
             .args(["-c", PROXY_CORE])
             .arg(program)
-            .args([&format!("127.0.0.1:{backend}"), "1"])
+            .args([&format!("127.0.0.1:{backend}"), "--workers", "1"])
             .env("FORWARD_NETWORKS", mode)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,17 +1,18 @@
 //! The proxies and the backend: how each is found, configured and started.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::proc;
+use super::works::Work;
 use super::{Failure, failure};
-use super::{Work, proc};
 
-/// How long a proxy may take until it listens.
-const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long a proxy may take until it listens; a hundred thousand routes take Envoy a while.
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// The core of the proxy; the load and the backend have the other.
 pub const PROXY_CORE: &str = "0";
 pub const LOAD_CORE: &str = "1";
@@ -94,6 +95,8 @@ pub struct Running {
     host: String,
     pub port: u16,
     tls: bool,
+    /// What ours says.
+    output: Option<BufReader<ChildStdout>>,
     /// Keeps HAProxy's log destination open and empty.
     _sink: Option<UdpSocket>,
 }
@@ -101,7 +104,21 @@ pub struct Running {
 impl Running {
     pub fn url(&self, work: Work) -> String {
         let scheme = if self.tls { "https" } else { "http" };
-        format!("{scheme}://{}:{}{}", self.host, self.port, work.path)
+        format!("{scheme}://{}{}", self.address(), work.target())
+    }
+
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// Has our own proxy take the next map, and waits until it has.
+    pub fn change(&mut self) -> Result<(), Failure> {
+        let (Some(input), Some(output)) = (&mut self.child.stdin, &mut self.output) else {
+            return Err(failure("this proxy takes no changes"));
+        };
+        input.write_all(b"\n")?;
+        output.read_line(&mut String::new())?;
+        Ok(())
     }
 
     pub fn cpu(&self) -> io::Result<Duration> {
@@ -137,53 +154,80 @@ pub fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// The backend of all: nginx, answering `/N` with N bytes.
-pub fn start_backend(tools: &Tools, dir: &Path) -> Result<Running, Failure> {
-    let root = dir.join("backend");
+/// The backend of all: nginx, answering `/N` with N bytes, `/r/…` with 1 KiB, and `/who` with one digit.
+pub fn start_backend(tools: &Tools, dir: &Path, name: &str) -> Result<Running, Failure> {
+    let root = dir.join(name);
     fs::create_dir_all(&root)?;
     for size in [0, 1024, 65_536, 1_048_576] {
         fs::write(root.join(size.to_string()), vec![b'x'; size])?;
     }
+    fs::write(root.join("who"), if name == "backend" { "0" } else { "1" })?;
     let port = free_port()?;
     let server = format!(
         "server {{ listen 127.0.0.1:{port} reuseport; root {}; access_log off; open_file_cache max=16; \
-         keepalive_requests 1000000000; }}",
+         keepalive_requests 1000000000; location /r/ {{ rewrite ^ /1024 break; }} }}",
         root.display()
     );
-    start_nginx(tools, dir, "backend", &server, LOAD_CORE, port, false)
+    start_nginx(tools, dir, name, &server, LOAD_CORE, port, false)
 }
 
-pub fn start(peer: Peer, tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<Running, Failure> {
-    if tls {
+pub fn start(peer: Peer, tools: &Tools, dir: &Path, backend: u16, work: Work) -> Result<Running, Failure> {
+    if work.tls {
         write_certificate(dir)?;
     }
     match peer {
-        Peer::Vestibule => start_vestibule(tools, dir, backend, tls),
-        Peer::Nginx => start_nginx_proxy(tools, dir, backend, tls),
-        Peer::HaProxy => start_haproxy(tools, dir, backend, tls),
-        Peer::Envoy => start_envoy(tools, dir, backend, tls),
+        Peer::Vestibule => start_vestibule(tools, dir, backend, work),
+        Peer::Nginx => start_nginx_proxy(tools, dir, backend, work),
+        Peer::HaProxy => start_haproxy(tools, dir, backend, work),
+        Peer::Envoy => start_envoy(tools, dir, backend, work),
     }
 }
 
 /// Ours says where it listens, and ends when its standard input does.
-fn start_vestibule(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<Running, Failure> {
+fn start_vestibule(tools: &Tools, dir: &Path, backend: u16, work: Work) -> Result<Running, Failure> {
     let mut command = pinned(PROXY_CORE, &tools.vestibule);
-    command.arg(format!("127.0.0.1:{backend}")).arg("1").stdin(Stdio::piped()).stdout(Stdio::piped());
-    if tls {
-        command.arg(dir.join("both.pem"));
+    command.arg(format!("127.0.0.1:{backend}"));
+    if work.tls {
+        command.arg("--tls").arg(dir.join("both.pem"));
     }
-    let mut child = command.spawn()?;
+    if !work.logs {
+        command.arg("--no-logs");
+    }
+    if let Some(map) = work.rules.url_map() {
+        let file = dir.join("url-map.json");
+        fs::write(&file, map.to_string())?;
+        command.arg("--url-map").arg(file);
+    }
+    spawn_vestibule(command, work.tls)
+}
+
+/// Ours with a map that changes between two backends.
+pub fn start_changing(tools: &Tools, backends: [u16; 2]) -> Result<Running, Failure> {
+    let mut command = pinned(PROXY_CORE, &tools.vestibule);
+    let [first, second] = backends.map(|port| format!("127.0.0.1:{port}"));
+    command.arg(first).arg("--other").arg(second);
+    spawn_vestibule(command, false)
+}
+
+fn spawn_vestibule(mut command: Command, tls: bool) -> Result<Running, Failure> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
-    if let Some(out) = child.stdout.take() {
-        BufReader::new(out).read_line(&mut line)?;
+    let mut output = child.stdout.take().map(BufReader::new);
+    if let Some(output) = &mut output {
+        output.read_line(&mut line)?;
     }
     let at: Result<SocketAddr, _> = line.trim().parse();
     let at = at.map_err(|_| failure(format!("the proxy did not say where it listens, but: {line:?}")))?;
-    Ok(Running { child, host: at.ip().to_string(), port: at.port(), tls, _sink: None })
+    Ok(Running { child, host: at.ip().to_string(), port: at.port(), tls, output, _sink: None })
 }
 
-fn start_nginx_proxy(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<Running, Failure> {
-    let port = free_port()?;
+fn start_nginx_proxy(tools: &Tools, dir: &Path, backend: u16, work: Work) -> Result<Running, Failure> {
+    let (port, tls) = (free_port()?, work.tls);
+    let log = if work.logs {
+        format!("{}/nginx-access.log combined buffer=64k flush=1s", dir.display())
+    } else {
+        "off".to_owned()
+    };
     let pem = dir.join("both.pem").display().to_string();
     let secure = if tls {
         format!("ssl_certificate {pem}; ssl_certificate_key {pem}; ssl_protocols TLSv1.3;")
@@ -193,12 +237,15 @@ fn start_nginx_proxy(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Resu
     let server = format!(
         "upstream b {{ server 127.0.0.1:{backend}; keepalive 64; keepalive_requests 1000000000; }} \
          server {{ listen 127.0.0.1:{port}{}; {secure} keepalive_requests 1000000000; \
-         access_log {}/nginx-access.log combined buffer=64k flush=1s; \
+         access_log {log}; \
          location / {{ proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection \"\"; \
          proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
          proxy_set_header X-Forwarded-Proto $scheme; }} }}",
-        if tls { " ssl" } else { "" },
-        dir.display()
+        match (tls, work.is_http2()) {
+            (true, true) => " ssl http2",
+            (true, false) => " ssl",
+            _ => "",
+        },
     );
     start_nginx(tools, dir, "proxy", &server, PROXY_CORE, port, tls)
 }
@@ -215,7 +262,7 @@ fn start_nginx(
     let file = dir.join(format!("nginx-{name}.conf"));
     let config = format!(
         "daemon off; master_process off; worker_processes 1; pid {dir}/nginx-{name}.pid; \
-         error_log {dir}/nginx-{name}-error.log crit; events {{ worker_connections 4096; }} \
+         error_log {dir}/nginx-{name}-error.log crit; events {{ worker_connections 16384; }} \
          http {{ sendfile on; tcp_nopush on; client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; \
          fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi; {server} }}",
         dir = dir.display()
@@ -226,16 +273,18 @@ fn start_nginx(
     spawn(command, port, tls, None)
 }
 
-fn start_haproxy(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<Running, Failure> {
-    let port = free_port()?;
+fn start_haproxy(tools: &Tools, dir: &Path, backend: u16, work: Work) -> Result<Running, Failure> {
+    let (port, tls) = (free_port()?, work.tls);
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let bind =
         if tls { format!(" ssl crt {}/both.pem ssl-min-ver TLSv1.3", dir.display()) } else { String::new() };
+    let alpn = if work.is_http2() { " alpn h2" } else { "" };
+    let log = if work.logs { " log global\n option httplog\n" } else { "" };
     let config = format!(
-        "global\n nbthread 1\n maxconn 4096\n log 127.0.0.1:{} local0\n\
-         defaults\n mode http\n log global\n option httplog\n option forwardfor\n http-reuse always\n\
+        "global\n nbthread 1\n no strict-limits\n maxconn 12000\n log 127.0.0.1:{} local0\n\
+         defaults\n mode http\n{log} maxconn 12000\n option forwardfor\n http-reuse always\n\
          \x20timeout client 610s\n timeout server 600s\n timeout connect 5s\n\
-         frontend f\n bind 127.0.0.1:{port}{bind}\n default_backend b\n\
+         frontend f\n bind 127.0.0.1:{port}{bind}{alpn}\n default_backend b\n\
          backend b\n server s 127.0.0.1:{backend}\n",
         sink.local_addr()?.port()
     );
@@ -247,8 +296,8 @@ fn start_haproxy(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<R
     spawn(command, port, tls, Some(sink))
 }
 
-fn start_envoy(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<Running, Failure> {
-    let port = free_port()?;
+fn start_envoy(tools: &Tools, dir: &Path, backend: u16, work: Work) -> Result<Running, Failure> {
+    let (port, tls) = (free_port()?, work.tls);
     let log = dir.join("envoy-access.log");
     let pem = dir.join("both.pem");
     let file = dir.join("envoy.json");
@@ -256,12 +305,12 @@ fn start_envoy(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<Run
     "name": "envoy.filters.network.http_connection_manager",
     "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "b", "codec_type": "HTTP1",
-        "access_log": [{"name": "envoy.access_loggers.file", "typed_config": {
+        "stat_prefix": "b", "codec_type": if work.is_http2() { "HTTP2" } else { "HTTP1" },
+        "access_log": if work.logs { serde_json::json!([{"name": "envoy.access_loggers.file", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": log}}],
+            "path": log}}]) } else { serde_json::json!([]) },
         "route_config": {"virtual_hosts": [{"name": "v", "domains": ["*"],
-            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "b"}}]}]},
+            "routes": work.rules.envoy_routes()}]},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]
     }}]});
@@ -269,6 +318,7 @@ fn start_envoy(tools: &Tools, dir: &Path, backend: u16, tls: bool) -> Result<Run
         chain["transport_socket"] = serde_json::json!({"name": "envoy.transport_sockets.tls", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             "common_tls_context": {
+                "alpn_protocols": if work.is_http2() { ["h2"] } else { ["http/1.1"] },
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
                 "tls_certificates": [{"certificate_chain": {"filename": pem}, "private_key": {"filename": pem}}]}}});
     }
@@ -299,8 +349,14 @@ pub fn pinned(core: &str, program: &Path) -> Command {
 }
 
 fn spawn(mut command: Command, port: u16, tls: bool, sink: Option<UdpSocket>) -> Result<Running, Failure> {
-    let mut running =
-        Running { child: command.spawn()?, host: "127.0.0.1".to_owned(), port, tls, _sink: sink };
+    let mut running = Running {
+        child: command.spawn()?,
+        host: "127.0.0.1".to_owned(),
+        port,
+        tls,
+        output: None,
+        _sink: sink,
+    };
     let deadline = Instant::now() + START_LIMIT;
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         if let Some(status) = running.child.try_wait()? {

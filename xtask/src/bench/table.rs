@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::process::Command;
 use std::time::Duration;
 
-use super::Work;
 use super::load::Latency;
 use super::peers::{Peer, Tools};
+use super::works::Work;
 
 /// One round of one proxy.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,8 @@ pub struct Sample {
     pub cpu_per_request: Duration,
     pub requests_per_second: f64,
     pub failed: u64,
-    pub latency: Latency,
+    /// At half of the rate above, where the load can keep one.
+    pub latency: Option<Latency>,
     pub resident_kib: u64,
 }
 
@@ -43,17 +44,18 @@ pub fn markdown(rows: &[Row], missing: &[&str], tools: &Tools) -> String {
     text.push_str("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n");
     for row in rows {
         let s = row.sample;
+        let latency = s.latency.map_or_else(
+            || "– | – | –".to_owned(),
+            |at| format!("{} µs | {} µs | {} µs", at.p50, at.p99, at.p999),
+        );
         let _ = writeln!(
             text,
-            "| {} | {} | {:.1} µs | {} | {:.0} | {} µs | {} µs | {} µs | {} KiB | {} |",
+            "| {} | {} | {:.1} µs | {} | {:.0} | {latency} | {} KiB | {} |",
             row.work.name,
             row.peer.name(),
             micros(s.cpu_per_request),
             ratio(rows, row),
             s.requests_per_second,
-            s.latency.p50,
-            s.latency.p99,
-            s.latency.p999,
             s.resident_kib,
             row.failed,
         );
@@ -68,10 +70,12 @@ pub fn markdown(rows: &[Row], missing: &[&str], tools: &Tools) -> String {
 pub fn document(table: &str) -> String {
     format!(
         "# Benchmarks\n\n\
+         ![CPU a request](benchmarks.svg)\n\n\
          Made by `cargo xtask bench proxy --write docs/benchmarks.md`. Each proxy in turn is pinned to one core and\n\
          forwards to the same nginx backend; load (h2load) and backend share another core. CPU a request is user and\n\
          system time of the proxy's processes over the requests served, at full load; latencies are at half of that\n\
-         rate. Access logs are on everywhere. Rows are the median of the rounds; ratios are of one run.\n\n{table}"
+         rate. Access logs are on unless the row says otherwise. Rules are the same for Envoy, a route each; the\n\
+         request meets the last. Rows are the median of the rounds; ratios are of one run.\n\n{table}"
     )
 }
 
@@ -86,7 +90,7 @@ fn ratio(rows: &[Row], row: &Row) -> String {
     }
 }
 
-fn micros(time: Duration) -> f64 {
+pub fn micros(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1000.0
 }
 

@@ -88,9 +88,12 @@ impl Drop for Running {
     }
 }
 
-/// Ports that nobody listens on at the moment.
+/// Ports that nobody listens on at the moment, and that no connection gets by itself: Linux takes those from 32768 on.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let mut held: Vec<TcpListener> = Vec::new();
+    while held.len() < count {
+        held.extend(TcpListener::bind(("127.0.0.1", fastrand::u16(10_000..32_000))));
+    }
     held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
