@@ -17,7 +17,7 @@ use std::time::Duration;
 use vestibule_iam::Issuer;
 use vestibule_logs::{LogLimits, LogStore};
 use vestibule_proxy::snapshot::{
-    Backend, BackendService, DEFAULT_KEEP_ALIVE, Listener, LogConfig, Routes, Snapshot,
+    Backend, BackendService, DEFAULT_KEEP_ALIVE, Endpoints, Listener, LogConfig, Routes, Snapshot,
 };
 use vestibule_proxy::tls::{Certificate, Tls};
 use vestibule_proxy::{Dependencies, Proxy, ProxyConfig};
@@ -143,7 +143,7 @@ fn listener(options: &Options, generation: u64) -> Result<Listener, String> {
         log: LogConfig { enable: options.logs, sample_rate: 1.0, tls_fields: false },
         timeout: Duration::from_secs(30),
         protocol: Default::default(),
-        backend: Backend::Endpoints { neg: "neg".into(), endpoints: vec![*backend] },
+        backend: Backend::Endpoints(Arc::new(Endpoints::outside(&[*backend]))),
     };
     let services = options.backends.iter().map(|backend| Arc::new(service(backend))).collect();
     Ok(Listener {

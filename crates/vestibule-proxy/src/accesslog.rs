@@ -83,7 +83,7 @@ impl LogWriter {
 }
 
 /// The start of every entry for requests to `service` (or to none), up to the value of the label that tells the rule.
-pub(crate) fn prefix(listener: &Listener, service: Option<&BackendService>) -> Vec<u8> {
+pub(crate) fn prefix(listener: &Listener, service: Option<(&BackendService, Option<usize>)>) -> Vec<u8> {
     let project = &listener.project;
     let mut text = members(|entry| {
         entry.str("logName", &format!("projects/{project}/logs/{LOG_ID}"));
@@ -99,25 +99,33 @@ pub(crate) fn prefix(listener: &Listener, service: Option<&BackendService>) -> V
     text
 }
 
-fn write_labels(labels: &mut Object<'_>, listener: &Listener, service: Option<&BackendService>) {
+fn write_labels(
+    labels: &mut Object<'_>,
+    listener: &Listener,
+    service: Option<(&BackendService, Option<usize>)>,
+) {
     labels.str("project_id", &listener.project);
     labels.str("region", &listener.region);
     labels.str("network_name", listener.network.short());
     labels.str("forwarding_rule_name", &listener.forwarding_rule);
     labels.str("target_proxy_name", &listener.target_proxy);
     labels.str("url_map_name", &listener.url_map_name);
-    let neg = service.and_then(|service| match &service.backend {
+    let neg = service.and_then(|(service, group)| match &service.backend {
         Backend::Empty => None,
-        Backend::Serverless(neg) => Some(&neg.name),
-        Backend::Endpoints { neg, .. } => Some(neg),
+        Backend::Serverless(neg) => Some((&neg.name, &listener.region, "REGION")),
+        Backend::Endpoints(endpoints) => {
+            // A request that went to no endpoint is still one for the only group there is.
+            let only = (endpoints.groups.len() == 1).then_some(0);
+            let group = endpoints.groups.get(group.or(only)?)?;
+            Some((&group.name, &group.location, if group.is_zonal { "ZONE" } else { "REGION" }))
+        }
     });
     let unknown = "UNKNOWN";
-    let known = |value: &'static str| if neg.is_some() { value } else { unknown };
-    labels.str("backend_name", neg.map_or("", |name| name));
-    labels.str("backend_type", known("NETWORK_ENDPOINT_GROUP"));
-    labels.str("backend_scope", if neg.is_some() { &listener.region } else { unknown });
-    labels.str("backend_scope_type", known("REGION"));
-    labels.str("backend_target_name", service.map_or("", |service| &service.name));
+    labels.str("backend_name", neg.map_or("", |(name, ..)| name));
+    labels.str("backend_type", if neg.is_some() { "NETWORK_ENDPOINT_GROUP" } else { unknown });
+    labels.str("backend_scope", neg.map_or(unknown, |(_, location, _)| location));
+    labels.str("backend_scope_type", neg.map_or(unknown, |(.., kind)| kind));
+    labels.str("backend_target_name", service.map_or("", |(service, _)| &service.name));
     labels.str("backend_target_type", if service.is_some() { "BACKEND_SERVICE" } else { unknown });
 }
 
@@ -132,7 +140,7 @@ pub(crate) fn log_refused(worker: &Worker, slot: &Slot, peer: &Peer, answer: &An
     let record = Record { status: answer.status, proxy: answer.proxy, response_size: sent, ..Record::new(0) };
     let asked = Asked { method: "", url: b"", user_agent: None, referer: None, peer };
     let entry = BalancerEntry {
-        prefix: balancer.log_prefix(None),
+        prefix: balancer.log_prefix(None, None),
         rule: vestibule_urlmap::UNMATCHED,
         project_number: &balancer.listener.project_number,
         tls_fields: false,

@@ -83,6 +83,12 @@ impl<'a> Answer<'a> {
         Answer::text(503, "overloaded").because("connection_limit_reached", details)
     }
 
+    /// For a request over a limit of its backend service's circuit breakers.
+    pub(crate) fn overflow() -> Answer<'a> {
+        let body = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+        Answer::text(503, body).because("connection_limit_reached", "")
+    }
+
     /// For a response that did not come in time.
     pub(crate) fn timeout() -> Answer<'a> {
         Answer::text(504, "upstream request timeout").because("http_response_timeout", "backend_timeout")

@@ -11,6 +11,7 @@ use vestibule_run::front::{Admitted, Ask, Origin, Refusal, Target};
 use vestibule_urlmap::ForwardDecision;
 
 use crate::answer::Answer;
+use crate::endpoints::{Choice, NoChoice, Parts};
 use crate::record::RunRecord;
 use crate::site::Balancer;
 use crate::snapshot::{Protocol, ServerlessNeg};
@@ -19,8 +20,8 @@ use crate::turn::{Next, RequestVariables, Turn, Url};
 
 /// Where a request goes.
 pub(crate) enum Destination {
-    /// Addresses to try, in this order. Not empty.
-    Endpoints(Vec<SocketAddr>),
+    /// Endpoints of a backend service, one after the other.
+    Endpoints(Box<Choice>),
     /// A service of Cloud Run that lets the request in.
     Run(Box<Admitted>),
 }
@@ -141,12 +142,8 @@ pub(crate) async fn refuse_run(turn: &mut Turn<'_>, refusal: &Refusal, way: Opti
     turn.answer(answer, Some((&decision.headers, &variables))).await
 }
 
-/// The endpoints of a group as this process reaches them, in the order in which to try them.
-pub(crate) fn endpoints(
-    turn: &Turn<'_>,
-    balancer: &Balancer,
-    service: usize,
-    endpoints: &[SocketAddr],
-) -> Vec<SocketAddr> {
-    balancer.turns(service, endpoints, |endpoint| turn.worker.locate(&balancer.listener.network, endpoint))
+/// The way of a request among the endpoints of a backend service.
+pub(crate) fn endpoints(turn: &Turn<'_>, balancer: &Balancer, service: usize) -> Result<Choice, NoChoice> {
+    let members = balancer.members(service).ok_or(NoChoice::Nobody)?;
+    Choice::new(members, &Parts(turn))
 }

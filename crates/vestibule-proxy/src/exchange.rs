@@ -159,7 +159,7 @@ impl Exchange<'_, '_> {
         let asked = Asked::send(self.request, complete, target.protocol.is_encrypted(), &mut send, place);
         let asked = asked.map_err(|(error, place)| {
             place.shared().retire();
-            tracing::debug!(address = %target.address, %error, "a connection takes no more requests");
+            tracing::debug!(address = %target.location.address, %error, "a connection takes no more requests");
             Failure::Unprocessed
         })?;
         let upstream = Upstream::Http2(Box::new(asked));

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use vestibule_balance::Outcome as Outlier;
 use vestibule_http1::{BodyDecoder, Error, Framing, Kind, Side};
 use vestibule_run::front::{Admitted, Lease, Refusal};
 use vestibule_urlmap::ForwardDecision;
@@ -12,6 +13,7 @@ use crate::answer::Answer;
 use crate::buffers::Buffer;
 use crate::client::Client;
 use crate::destination::{self, Destination, WayBack};
+use crate::endpoints::{Choice, Flight};
 use crate::exchange::{Exchange, Failure, Started, give_back};
 use crate::http2::relay::FrameRelay;
 use crate::inbound::Interrupt;
@@ -22,7 +24,7 @@ use crate::site::Balancer;
 use crate::snapshot::Protocol;
 use crate::timers::Passed;
 use crate::turn::{Next, RequestVariables, Turn, Url};
-use crate::upstream::{Target, Upstream};
+use crate::upstream::{Location, Target, Upstream};
 use crate::{request_head, response_head, tunnel};
 
 /// What Cloud Run's own log says of an instance that broke off.
@@ -73,7 +75,24 @@ const ENDED_INSTANCES: u32 = 3;
 /// An attempt that brought a response, and the slot it holds.
 struct Answered {
     started: Started,
-    _lease: Option<Lease>,
+    _held: Held,
+}
+
+/// What an attempt holds for as long as it lasts.
+enum Held {
+    /// A slot of an instance.
+    Instance(Lease),
+    /// A request under way at an endpoint.
+    Endpoint { _flight: Option<Flight> },
+}
+
+impl Held {
+    fn lease(self) -> Option<Lease> {
+        match self {
+            Held::Instance(lease) => Some(lease),
+            Held::Endpoint { .. } => None,
+        }
+    }
 }
 
 impl<'f, 'a> Forward<'f, 'a> {
@@ -114,12 +133,12 @@ impl<'f, 'a> Forward<'f, 'a> {
         let policy = self.plan.decision.and_then(|decision| decision.action.retry());
         // Without a policy only what can do no harm twice is tried again.
         let has_body = self.turn.has_body() || !self.turn.request.method().is_idempotent();
-        let (mut attempts, mut refused, mut ended) = (1, 0, 0);
+        let (mut attempts, mut ended) = (1, 0);
         loop {
-            let (address, lease) = self.next_address(attempts - 1 + refused).await?;
+            let (location, held) = self.next_location().await?;
             self.limit_attempt(policy.and_then(|policy| policy.per_try_timeout));
-            let result = self.attempt(address, request).await;
-            if let (Err(Failure::Refused), Some(lease)) = (&result, &lease)
+            let result = self.attempt(location, request).await;
+            if let (Err(Failure::Refused), Held::Instance(lease)) = (&result, &held)
                 && ended < ENDED_INSTANCES
                 && lease.has_ended().await
             {
@@ -127,15 +146,18 @@ impl<'f, 'a> Forward<'f, 'a> {
                 ended += 1;
                 continue;
             }
+            self.note(&result);
+            // Nothing was sent, so another endpoint is no second attempt.
+            let unsent = matches!(result, Err(Failure::Refused | Failure::ConnectTimeout));
+            if unsent && self.has_other() {
+                self.turn.record.retries += 1;
+                continue;
+            }
             let outcome =
                 self.outcome(&result, policy.is_some()).filter(|_| self.turn.inbound.is_untouched());
             let again = outcome.is_some_and(|outcome| retry::again(policy, has_body, attempts, outcome));
+            let again = again && self.may_retry();
             match result {
-                // Nothing was sent, so another endpoint is no second attempt.
-                Err(Failure::Refused | Failure::ConnectTimeout) if self.has_other(refused) => {
-                    refused += 1;
-                    self.turn.record.retries += 1;
-                }
                 Ok(started) if again => {
                     self.discard(started);
                     attempts += 1;
@@ -145,14 +167,14 @@ impl<'f, 'a> Forward<'f, 'a> {
                     attempts += 1;
                     self.turn.record.retries += 1;
                 }
-                Ok(started) => return Ok(Answered { started, _lease: lease }),
-                Err(failure) => return Err(self.fail_in(failure, lease).await),
+                Ok(started) => return Ok(Answered { started, _held: held }),
+                Err(failure) => return Err(self.fail_in(failure, held.lease()).await),
             }
         }
     }
 
-    async fn attempt(&mut self, address: SocketAddr, request: &[u8]) -> Result<Started, Failure> {
-        let target = Target { address, protocol: self.plan.protocol };
+    async fn attempt(&mut self, location: Location, request: &[u8]) -> Result<Started, Failure> {
+        let target = Target { location, protocol: self.plan.protocol };
         let turn = &mut *self.turn;
         let mut exchange = Exchange {
             pool: &turn.worker.pool,
@@ -169,13 +191,18 @@ impl<'f, 'a> Forward<'f, 'a> {
         result
     }
 
-    /// The address for the next attempt, with the slot of an instance if it is one.
-    async fn next_address(&mut self, index: u32) -> Result<(SocketAddr, Option<Lease>), Next> {
-        match &self.destination {
-            Destination::Endpoints(addresses) => {
-                let address = addresses[index as usize % addresses.len()];
-                self.turn.record.server = Some(address);
-                Ok((address, None))
+    /// The location of the next attempt, and what it holds.
+    async fn next_location(&mut self) -> Result<(Location, Held), Next> {
+        match &mut self.destination {
+            Destination::Endpoints(choice) => {
+                let Some(location) = choice.next() else {
+                    return Err(self.answer(Answer::no_backend()).await);
+                };
+                self.turn.record.server = Some(location.address);
+                self.turn.record.group = choice.group();
+                self.turn.inbound.obey(choice.cut());
+                let flight = self.take_off().await?;
+                Ok((location, Held::Endpoint { _flight: flight }))
             }
             Destination::Run(admitted) => {
                 let lease = match admitted.try_acquire() {
@@ -186,14 +213,67 @@ impl<'f, 'a> Forward<'f, 'a> {
                     run.instance = Some(lease.instance_id.clone());
                     run.cookie = admitted.affinity_cookie(&lease);
                 }
-                Ok((lease.address, Some(lease)))
+                Ok((lease.address.into(), Held::Instance(lease)))
             }
         }
     }
 
+    /// Begins an attempt at the chosen endpoint: waits for a connection where their number is limited.
+    async fn take_off(&mut self) -> Result<Option<Flight>, Next> {
+        let Destination::Endpoints(choice) = &self.destination else { return Ok(None) };
+        let Some(breakers) = choice.breakers() else { return Ok(choice.begin(None)) };
+        let semaphore = match breakers.connection() {
+            Ok(permit) => return Ok(choice.begin(permit)),
+            Err(semaphore) => semaphore,
+        };
+        let Some(_waiting) = breakers.wait() else { return Err(self.answer(Answer::overflow()).await) };
+        let mut acquiring = Box::pin(semaphore.acquire_owned());
+        match self.turn.inbound.during(None, |cx| acquiring.as_mut().poll(cx)).await {
+            Ok(permit) => Ok(self.choice().and_then(|choice| choice.begin(permit.ok()))),
+            Err(interrupt) => Err(self.fail(Failure::Interrupted(interrupt)).await),
+        }
+    }
+
+    fn choice(&self) -> Option<&Choice> {
+        match &self.destination {
+            Destination::Endpoints(choice) => Some(choice),
+            Destination::Run(_) => None,
+        }
+    }
+
+    /// Tells the endpoint's record how an attempt ended.
+    fn note(&self, result: &Result<Started, Failure>) {
+        let Some(choice) = self.choice() else { return };
+        choice.note(match result {
+            Ok(started) => Outlier::of_status(self.turn.response.view(started.buffer.filled()).status()),
+            Err(Failure::Interrupted(Interrupt::Late(_))) => Outlier::Gateway,
+            // The client's doing.
+            Err(Failure::Interrupted(_)) => return,
+            Err(_) => Outlier::Gateway,
+        });
+    }
+
     /// Another endpoint has not been tried.
-    fn has_other(&self, refused: u32) -> bool {
-        matches!(&self.destination, Destination::Endpoints(addresses) if addresses.len() > refused as usize + 1)
+    fn has_other(&self) -> bool {
+        self.choice().is_some_and(Choice::has_other)
+    }
+
+    /// Retries at endpoints are limited in number.
+    fn may_retry(&mut self) -> bool {
+        match &mut self.destination {
+            Destination::Endpoints(choice) => choice.retry(),
+            Destination::Run(_) => true,
+        }
+    }
+
+    /// Answers instead of the backend.
+    async fn answer(&mut self, answer: Answer<'static>) -> Next {
+        let variables =
+            RequestVariables { peer: self.turn.peer, request: self.turn.request, server: self.plan.server };
+        match self.plan.decision.map(|decision| decision.headers.for_local_reply()) {
+            Some(levels) => self.turn.answer(answer, Some((&levels, &variables))).await,
+            None => self.turn.answer(answer, None).await,
+        }
     }
 
     /// A policy may give each attempt less time than the whole.
@@ -222,6 +302,7 @@ impl<'f, 'a> Forward<'f, 'a> {
             Err(Failure::Interrupted(Interrupt::Late(Passed::Hard))) if !self.is_over() => {
                 Some(Outcome::NoResponse)
             }
+            Err(Failure::Interrupted(Interrupt::Removed)) => Some(Outcome::NoResponse),
             Err(Failure::Interrupted(_)) => None,
         }
     }
@@ -254,7 +335,8 @@ impl<'f, 'a> Forward<'f, 'a> {
             let error = Error { side: Side::Upstream, kind: Kind::BadStatusLine };
             return self.fail(Failure::Malformed(error)).await;
         }
-        let reusable = view.keeps_alive();
+        let worn = self.choice().is_some_and(|choice| choice.is_worn(upstream.requests()));
+        let reusable = view.keeps_alive() && !worn;
         let close = self.turn.must_close();
         let framing = self.write_head(&buffer, close);
         buffer.consume(head);
@@ -293,6 +375,7 @@ impl<'f, 'a> Forward<'f, 'a> {
 
     /// Leaves the head for the client in `out`; answers how the body is delimited.
     fn write_head(&mut self, buffer: &Buffer, close: bool) -> Framing {
+        let kept = self.choice().and_then(Choice::cookie);
         let turn = &mut *self.turn;
         let view = turn.response.view(buffer.filled());
         if view.status() >= 500 {
@@ -300,7 +383,7 @@ impl<'f, 'a> Forward<'f, 'a> {
         }
         let framing = view.framing(turn.request.method());
         let variables = RequestVariables { peer: turn.peer, request: turn.request, server: self.plan.server };
-        let cookie = turn.record.run.as_ref().and_then(|run| run.cookie.as_deref());
+        let cookie = turn.record.run.as_ref().and_then(|run| run.cookie.as_deref()).or(kept.as_deref());
         let shape = response_head::Shape { framing, close, via: self.plan.balancer.is_some(), cookie };
         turn.out.clear();
         response_head::write(turn.out, &view, &shape, &turn.worker.dates, self.plan.decision, &variables);
@@ -312,7 +395,7 @@ impl<'f, 'a> Forward<'f, 'a> {
         match cut {
             Cut::Upstream(Some(error)) if sent == 0 => return self.fail(Failure::Malformed(error)).await,
             Cut::Upstream(_) if sent == 0 => return self.fail(Failure::Closed).await,
-            Cut::Interrupted(interrupt @ Interrupt::Late(_)) if sent == 0 => {
+            Cut::Interrupted(interrupt @ (Interrupt::Late(_) | Interrupt::Removed)) if sent == 0 => {
                 return self.fail(Failure::Interrupted(interrupt)).await;
             }
             _ => {}
@@ -329,6 +412,9 @@ impl<'f, 'a> Forward<'f, 'a> {
             }
             Cut::Interrupted(Interrupt::ClientGone) => ("", "client_disconnected_after_partial_response"),
             Cut::Interrupted(Interrupt::BadBody(_)) => ("http_request_error", ""),
+            Cut::Interrupted(Interrupt::Removed) => {
+                ("connection_terminated", "backend_connection_closed_after_partial_response_sent")
+            }
             Cut::Interrupted(Interrupt::Late(_)) => ("http_response_timeout", "backend_timeout"),
         };
         self.turn.record.proxy = Some(ProxyStatus { error, details });
@@ -340,12 +426,7 @@ impl<'f, 'a> Forward<'f, 'a> {
     async fn fail(&mut self, failure: Failure) -> Next {
         self.blame_instance(!matches!(failure, Failure::Interrupted(_)));
         let answer = match failure {
-            Failure::Refused => {
-                if let (Some(balancer), Some(service)) = (self.plan.balancer, self.turn.record.service) {
-                    balancer.relocate(service);
-                }
-                Answer::refused()
-            }
+            Failure::Refused => Answer::refused(),
             Failure::ConnectTimeout => Answer::connect_timeout(),
             Failure::Tls => Answer::no_tls(),
             Failure::Reset | Failure::Unprocessed => Answer::reset(),
@@ -363,12 +444,7 @@ impl<'f, 'a> Forward<'f, 'a> {
                 }
             },
         };
-        let variables =
-            RequestVariables { peer: self.turn.peer, request: self.turn.request, server: self.plan.server };
-        match self.plan.decision.map(|decision| decision.headers.for_local_reply()) {
-            Some(levels) => self.turn.answer(answer, Some((&levels, &variables))).await,
-            None => self.turn.answer(answer, None).await,
-        }
+        self.answer(answer).await
     }
 
     /// The same for an attempt that held a slot of an instance, whose end may say more than the connection did.
@@ -393,6 +469,7 @@ impl<'f, 'a> Forward<'f, 'a> {
             Interrupt::Late(Passed::Idle) if !self.turn.inbound.is_complete() => Answer::late(),
             Interrupt::Late(Passed::Idle) => Answer::stream_timeout(),
             Interrupt::BadBody(error) => Answer::malformed(error),
+            Interrupt::Removed => Answer::terminated(),
         })
     }
 

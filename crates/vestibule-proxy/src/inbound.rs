@@ -12,6 +12,7 @@ use vestibule_http1::{BodyDecoder, Error};
 
 use crate::buffers::Buffer;
 use crate::client::Client;
+use crate::endpoints::Cut;
 use crate::http2::body::Frames;
 use crate::timers::{Passed, Timer};
 use crate::upload::{Sent, Upload};
@@ -26,6 +27,8 @@ pub(crate) enum Interrupt {
     BadBody(Error),
     /// A deadline of the connection passed.
     Late(Passed),
+    /// The endpoint was removed, and its requests have had their time.
+    Removed,
 }
 
 /// What the client still sends.
@@ -43,6 +46,8 @@ pub(crate) struct Inbound<'a> {
     received: u64,
     /// The response timeout, which starts when the request is complete, and the idle limit.
     timeout: Option<(Duration, Duration)>,
+    /// Set when whoever serves the request must be left.
+    cut: Option<Cut>,
 }
 
 enum State {
@@ -87,6 +92,7 @@ impl<'a> Inbound<'a> {
             behind: None,
             received: 0,
             timeout: None,
+            cut: None,
         }
     }
 
@@ -98,6 +104,11 @@ impl<'a> Inbound<'a> {
             self.timeout = Some((timeout, idle));
             self.timer.idle(idle);
         }
+    }
+
+    /// From now on the request ends when this is set.
+    pub(crate) fn obey(&mut self, cut: Option<Cut>) {
+        self.cut = cut;
     }
 
     /// The whole request was read.
@@ -140,6 +151,9 @@ impl<'a> Inbound<'a> {
                 && let Poll::Ready(interrupt) = self.watch(cx)
             {
                 return Poll::Ready(Err(interrupt));
+            }
+            if self.cut.as_ref().is_some_and(|cut| cut.get()) {
+                return Poll::Ready(Err(Interrupt::Removed));
             }
             self.timer.passed().map_or(Poll::Pending, |passed| Poll::Ready(Err(Interrupt::Late(passed))))
         })

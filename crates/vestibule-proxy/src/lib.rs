@@ -11,6 +11,7 @@
 //! | `http2` | connections of HTTP/2, towards clients and backends |
 //! | `pipeline` | the way of a request, one step a line |
 //! | `destination`, `forward`, `exchange`, `relay`, `tunnel`, `mirror` | to a backend and back |
+//! | `endpoints` | which endpoint of a group, and what is remembered of it |
 //! | `inbound`, `upload` | the client's direction meanwhile |
 //! | `request_head`, `response_head`, `headers`, `answer`, `grpc`, `trace` | what is written |
 //! | `record`, `accesslog`, [`metrics`] | what is written down, and counted |
@@ -31,6 +32,7 @@ mod client;
 mod clock;
 mod connection;
 mod destination;
+mod endpoints;
 mod exchange;
 mod forward;
 mod grpc;
@@ -51,8 +53,6 @@ mod response_head;
 mod scratch;
 mod site;
 pub mod snapshot;
-#[cfg(test)]
-mod testing;
 mod timers;
 pub mod tls;
 mod trace;

@@ -25,21 +25,21 @@ pub(crate) fn start(turn: &Turn<'_>, balancer: &Balancer, url: &Url<'_>, decisio
         return;
     };
     let Some(service) = balancer.service(mirror.service) else { return };
-    let Backend::Endpoints { endpoints, .. } = &service.backend else { return };
-    if !turn.inbound.is_complete() {
+    if !matches!(service.backend, Backend::Endpoints(_)) || !turn.inbound.is_complete() {
         return;
     }
-    let address = destination::endpoints(turn, balancer, mirror.service, endpoints).first().copied();
-    let Some(address) = address else { return };
+    let Ok(mut choice) = destination::endpoints(turn, balancer, mirror.service) else { return };
+    let Some(location) = choice.next() else { return };
     let under_way = turn.worker.mirrors.clone();
     if under_way.get() >= MAX_MIRRORS {
         return;
     }
     under_way.set(under_way.get() + 1);
     let request = copy(turn, url);
-    let target = Target { address, protocol: service.protocol };
+    let target = Target { location, protocol: service.protocol };
     let place = target.protocol.is_http2().then(|| turn.worker.pool.shared.reserve(target));
     spawn_local(async move {
+        let _flight = choice.begin(None);
         let sending = async {
             match place {
                 None => send(target, &request).await,
@@ -47,7 +47,7 @@ pub(crate) fn start(turn: &Turn<'_>, balancer: &Balancer, url: &Url<'_>, decisio
             }
         };
         if let Ok(None) = tokio::time::timeout(MIRROR_TIMEOUT, sending).await {
-            tracing::debug!(%address, "cannot send a copy of a request");
+            tracing::debug!(?location, "cannot send a copy of a request");
         }
         under_way.set(under_way.get() - 1);
     });

@@ -12,6 +12,7 @@ use vestibule_urlmap::{
 
 use crate::answer::Answer;
 use crate::destination::{self, Destination, WayBack};
+use crate::endpoints::NoChoice;
 use crate::forward::{Forward, Plan};
 use crate::grpc;
 use crate::limits::SERVERLESS_TIMEOUT;
@@ -134,13 +135,14 @@ async fn send_on(
                 return destination::refuse(turn, refusal, Some(WayBack { decision, server })).await;
             }
         },
-        Backend::Endpoints { endpoints, .. } => {
-            let found = destination::endpoints(turn, balancer, decision.service, endpoints);
-            if found.is_empty() {
-                return answer_routed(turn, balancer, &decision.headers, Answer::no_backend()).await;
+        Backend::Endpoints(_) => match destination::endpoints(turn, balancer, decision.service) {
+            Ok(choice) => (Destination::Endpoints(Box::new(choice)), service.timeout, service.protocol),
+            Err(why) => {
+                let answer =
+                    if why == NoChoice::Overflow { Answer::overflow() } else { Answer::no_backend() };
+                return answer_routed(turn, balancer, &decision.headers, answer).await;
             }
-            (Destination::Endpoints(found), service.timeout, service.protocol)
-        }
+        },
     };
     mirror::start(turn, balancer, url, decision);
     let plan = Plan {

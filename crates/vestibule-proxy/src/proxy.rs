@@ -266,7 +266,7 @@ fn start_worker(index: usize, dependencies: &Dependencies, config: &ProxyConfig)
         thread::Builder::new().name(format!("proxy-{index}")).spawn(move || match worker::runtime() {
             Ok(runtime) => {
                 let _ = ready.send(Ok(()));
-                worker::run(runtime, dependencies, &config, own, receiver);
+                worker::run(index, runtime, dependencies, &config, own, receiver);
             }
             Err(error) => drop(ready.send(Err(error))),
         })?;

@@ -37,6 +37,8 @@ pub(crate) struct Record {
     pub(crate) server: Option<SocketAddr>,
     /// Index of the backend service that was chosen.
     pub(crate) service: Option<usize>,
+    /// Index of the group among those of the service, if it went to an endpoint.
+    pub(crate) group: Option<usize>,
     /// The request came to a service of Cloud Run.
     pub(crate) run: Option<RunRecord>,
 }
@@ -63,6 +65,7 @@ impl Record {
             detail: None,
             server: None,
             service: None,
+            group: None,
             run: None,
         }
     }

@@ -4,7 +4,6 @@
 //! about it. A request takes the site once, at its start, and so is served wholly by one snapshot.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +11,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::accesslog;
-use crate::limits::MAX_CONNECT_ATTEMPTS;
+use crate::endpoints::Members;
 use crate::metrics::SeriesCache;
-use crate::snapshot::{BackendService, Front, Listener};
+use crate::snapshot::{Backend, BackendService, Front, Listener};
 use crate::tls::Tls;
+use crate::worker::Worker;
 
 /// An address that a worker listens on.
 pub(crate) struct Slot {
@@ -46,14 +46,23 @@ pub(crate) struct Balancer {
 }
 
 /// What a worker keeps for one backend service of a site.
-#[derive(Default)]
 struct ServiceState {
-    /// Start of its log entries.
-    log_prefix: OnceCell<Vec<u8>>,
-    /// Whose turn it is among its endpoints.
-    turn: Cell<usize>,
-    /// Where its endpoints are, those that were asked for: found, or found nowhere.
-    located: RefCell<Vec<Option<Option<SocketAddr>>>>,
+    /// Starts of its log entries: of requests that went to no group of endpoints, and of those of each group.
+    log_prefixes: Vec<OnceCell<Vec<u8>>>,
+    /// Its endpoints, if it has any.
+    members: Option<Rc<Members>>,
+}
+
+impl ServiceState {
+    fn new(worker: &Worker, service: &BackendService) -> ServiceState {
+        let mut state = ServiceState { log_prefixes: vec![OnceCell::new()], members: None };
+        if let Backend::Endpoints(endpoints) = &service.backend {
+            state.log_prefixes.resize(endpoints.groups.len() + 1, OnceCell::new());
+            let members = worker.members(endpoints);
+            state.members = Some(members);
+        }
+        state
+    }
 }
 
 impl Slot {
@@ -107,9 +116,10 @@ impl Slot {
 }
 
 impl Site {
-    pub(crate) fn balancer(listener: Arc<Listener>) -> Site {
+    pub(crate) fn balancer(worker: &Worker, listener: Arc<Listener>) -> Site {
         let forwarded_suffix = format!(",{}", listener.ip).into_bytes();
-        let services = listener.routes.services.iter().map(|_| ServiceState::default()).collect();
+        let services =
+            listener.routes.services.iter().map(|service| ServiceState::new(worker, service)).collect();
         let (unmatched, series) = Default::default();
         Site::Balancer(Balancer { listener, forwarded_suffix, services, unmatched, series })
     }
@@ -140,12 +150,15 @@ impl Balancer {
         self.listener.routes.services.get(index)
     }
 
-    /// Start of the log entries of requests for this service, or for none.
-    pub(crate) fn log_prefix(&self, service: Option<usize>) -> &[u8] {
-        let found = service.and_then(|index| Some((self.services.get(index)?, self.service(index)?)));
+    /// Start of the log entries of requests for this service, or for none, and the group that they went to.
+    pub(crate) fn log_prefix(&self, service: Option<usize>, group: Option<usize>) -> &[u8] {
+        let slot = group.map_or(0, |group| group + 1);
+        let found = service.and_then(|index| {
+            Some((self.services.get(index)?.log_prefixes.get(slot)?, self.service(index)?))
+        });
         match found {
-            Some((state, service)) => {
-                state.log_prefix.get_or_init(|| accesslog::prefix(&self.listener, Some(service)))
+            Some((prefix, service)) => {
+                prefix.get_or_init(|| accesslog::prefix(&self.listener, Some((service, group))))
             }
             None => self.unmatched.get_or_init(|| accesslog::prefix(&self.listener, None)),
         }
@@ -156,48 +169,8 @@ impl Balancer {
         self.listener.routes.services.iter().any(|service| service.log.enable)
     }
 
-    /// Endpoints in the order in which to try them, each getting its turn to be the first. `locate` tells where this
-    /// process reaches one; the answer is kept.
-    pub(crate) fn turns(
-        &self,
-        service: usize,
-        endpoints: &[SocketAddr],
-        locate: impl Fn(SocketAddr) -> Option<SocketAddr>,
-    ) -> Vec<SocketAddr> {
-        let Some(state) = self.services.get(service).filter(|_| !endpoints.is_empty()) else {
-            return Vec::new();
-        };
-        let turn = state.turn.get();
-        state.turn.set(turn.wrapping_add(1));
-        let mut located = state.located.borrow_mut();
-        located.resize(endpoints.len(), None);
-        let count = endpoints.len().min(MAX_CONNECT_ATTEMPTS as usize);
-        let order = (0..count).map(|step| turn.wrapping_add(step) % endpoints.len());
-        order.filter_map(|index| *located[index].get_or_insert_with(|| locate(endpoints[index]))).collect()
-    }
-
-    /// Endpoints of this service did not answer where they were; look again.
-    pub(crate) fn relocate(&self, service: usize) {
-        if let Some(state) = self.services.get(service) {
-            state.located.borrow_mut().clear();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing;
-
-    #[test]
-    fn every_endpoint_gets_its_turn() {
-        let Site::Balancer(balancer) = Site::balancer(testing::listener("10.0.0.100", 80)) else { panic!() };
-        let endpoints: Vec<SocketAddr> = (1..=4).map(|n| SocketAddr::from(([127, 0, 0, n], 80))).collect();
-        let turns = || balancer.turns(0, &endpoints, |at| Some(at).filter(|at| *at != endpoints[2]));
-        assert_eq!(turns(), [endpoints[0], endpoints[1]]);
-        assert_eq!(turns(), [endpoints[1], endpoints[3]]);
-        assert_eq!(turns(), [endpoints[3], endpoints[0]]);
-        assert_eq!(turns(), [endpoints[3], endpoints[0], endpoints[1]]);
-        assert!(balancer.turns(0, &[], Some).is_empty());
+    /// The endpoints of a service, if it has any.
+    pub(crate) fn members(&self, service: usize) -> Option<&Rc<Members>> {
+        self.services.get(service)?.members.as_ref()
     }
 }

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::endpoints::{At, Breakers, Endpoint, Endpoints, Group, Limits, Named};
+
 use vestibule_urlmap::{Mask, UrlMap};
 use vestibule_vpc::{Addresses, NetworkId};
 
@@ -103,11 +105,7 @@ pub enum Backend {
     /// No backend was added: every request is answered 503.
     Empty,
     Serverless(ServerlessNeg),
-    /// Addresses inside the VPC.
-    Endpoints {
-        neg: Arc<str>,
-        endpoints: Vec<SocketAddr>,
-    },
+    Endpoints(Arc<Endpoints>),
 }
 
 /// A serverless network endpoint group of the Cloud Run kind.

@@ -175,7 +175,7 @@ impl Turn<'_> {
             if let Some((balancer, rule)) = wanted {
                 let service = self.record.service.and_then(|index| balancer.service(index));
                 let entry = accesslog::BalancerEntry {
-                    prefix: balancer.log_prefix(self.record.service),
+                    prefix: balancer.log_prefix(self.record.service, self.record.group),
                     rule,
                     project_number: &balancer.listener.project_number,
                     tls_fields: service.is_some_and(|service| service.log.tls_fields),

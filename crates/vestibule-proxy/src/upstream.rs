@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use vestibule_vpc::{NetworkId, Vpc};
 
 use crate::http2::ask::Asked;
 use crate::http2::pool::SharedPool;
@@ -26,11 +27,74 @@ use crate::metrics::{Cells, Count};
 use crate::snapshot::Protocol;
 use crate::trust;
 
+/// Where a backend stands, and from where it is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Location {
+    pub(crate) address: SocketAddr,
+    /// 0: from wherever the machine connects from. Otherwise a number of [`way`].
+    pub(crate) way: u32,
+}
+
+impl From<SocketAddr> for Location {
+    fn from(address: SocketAddr) -> Location {
+        Location { address, way: 0 }
+    }
+}
+
 /// Where a request is sent, and how it is spoken there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
+    pub(crate) location: Location,
     pub(crate) protocol: Protocol,
+}
+
+/// A network, and the address inside it that connections come from.
+#[derive(Clone)]
+struct Way {
+    vpc: Vpc,
+    network: NetworkId,
+    from: Ipv4Addr,
+}
+
+thread_local! {
+    /// Those of this worker. Their numbers count from 1, and stay: there are as many as networks with a load balancer.
+    static WAYS: RefCell<Vec<Way>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The number of the way into a network from one of its addresses.
+pub(crate) fn way(vpc: &Vpc, network: &NetworkId, from: Ipv4Addr) -> u32 {
+    WAYS.with_borrow_mut(|ways| {
+        let known = ways.iter().position(|way| way.network == *network && way.from == from);
+        let index = known.unwrap_or_else(|| {
+            ways.push(Way { vpc: vpc.clone(), network: network.clone(), from });
+            ways.len() - 1
+        });
+        index as u32 + 1
+    })
+}
+
+/// Connects to where something stands. An instance may be in a network of its own.
+async fn reach(location: Location) -> io::Result<TcpStream> {
+    let Some(index) = location.way.checked_sub(1) else {
+        return vestibule_run::connect(location.address).await;
+    };
+    let way = WAYS.with_borrow(|ways| ways.get(index as usize).cloned()).ok_or(io::ErrorKind::NotFound)?;
+    match location.address {
+        SocketAddr::V4(address) => way.enter(address).await,
+        SocketAddr::V6(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+    }
+}
+
+impl Way {
+    async fn enter(&self, to: SocketAddrV4) -> io::Result<TcpStream> {
+        if self.from.is_unspecified() {
+            // Without an active proxy-only subnetwork there is no address to come from.
+            return Err(io::ErrorKind::NetworkUnreachable.into());
+        }
+        let stream = TcpStream::from_std(self.vpc.connect_from(&self.network, self.from, to)?)?;
+        stream.writable().await?;
+        stream.take_error()?.map_or(Ok(stream), Err)
+    }
 }
 
 /// What carries one request to a backend and its response back.
@@ -45,6 +109,8 @@ pub(crate) enum Upstream {
 pub(crate) struct Connection {
     target: Target,
     pub(crate) link: Link<BackendStream>,
+    /// Requests that it has carried, with the present one.
+    pub(crate) requests: u32,
 }
 
 /// Why there is no connection.
@@ -64,13 +130,13 @@ pub(crate) enum BackendStream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Makes a new connection. An instance may be in a network of its own.
+/// Makes a new connection.
 pub(crate) async fn connect(target: Target) -> Result<BackendStream, ConnectError> {
     let refused = |error: io::Error| {
-        tracing::debug!(address = %target.address, %error, "cannot connect to a backend");
+        tracing::debug!(address = %target.location.address, %error, "cannot connect to a backend");
         ConnectError::Refused
     };
-    let stream = vestibule_run::connect(target.address).await.map_err(refused)?;
+    let stream = reach(target.location).await.map_err(refused)?;
     stream.set_nodelay(true).map_err(refused)?;
     match target.protocol {
         Protocol::Http1 | Protocol::H2c => Ok(BackendStream::Plain(stream)),
@@ -87,19 +153,27 @@ thread_local! {
 async fn secure(stream: TcpStream, target: Target) -> Result<BackendStream, ConnectError> {
     let http2 = target.protocol == Protocol::Http2;
     let config = TLS.with(|tls| tls[usize::from(http2)].clone()).map_err(|_| ConnectError::Tls)?;
-    let name = ServerName::IpAddress(target.address.ip().into());
+    let name = ServerName::IpAddress(target.location.address.ip().into());
     let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
-        tracing::debug!(address = %target.address, %error, "a TLS handshake with a backend failed");
+        tracing::debug!(address = %target.location.address, %error, "a TLS handshake with a backend failed");
         ConnectError::Tls
     })?;
     if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-        tracing::debug!(address = %target.address, "a backend does not agree to HTTP/2");
+        tracing::debug!(address = %target.location.address, "a backend does not agree to HTTP/2");
         return Err(ConnectError::Tls);
     }
     Ok(BackendStream::Tls(Box::new(stream)))
 }
 
 impl Upstream {
+    /// Requests that the connection has carried, if it carries one at a time.
+    pub(crate) fn requests(&self) -> u32 {
+        match self {
+            Upstream::Http1(connection) => connection.requests,
+            Upstream::Http2(_) => 0,
+        }
+    }
+
     /// The connection that is this request's alone.
     pub(crate) fn link(&self) -> Option<&Link<BackendStream>> {
         match self {
@@ -111,7 +185,7 @@ impl Upstream {
 
 impl Connection {
     pub(crate) async fn connect(target: Target) -> Result<Connection, ConnectError> {
-        Ok(Connection { target, link: Link::new(connect(target).await?) })
+        Ok(Connection { target, link: Link::new(connect(target).await?), requests: 1 })
     }
 }
 
@@ -138,6 +212,7 @@ impl Link<BackendStream> {
 struct Idle {
     link: Link<BackendStream>,
     since: Instant,
+    requests: u32,
 }
 
 /// The connections of one worker that wait for a request.
@@ -179,7 +254,11 @@ impl Pool {
         while let Some(found) = list.pop() {
             if found.link.is_quiet() {
                 self.cells.count(Count::BackendReuses);
-                return Some(Connection { target, link: found.link });
+                return Some(Connection {
+                    target,
+                    link: found.link,
+                    requests: found.requests.saturating_add(1),
+                });
             }
         }
         None
@@ -190,8 +269,14 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let list = idle.entry(connection.target).or_default();
         if list.len() < MAX_IDLE_PER_ADDRESS {
-            list.push(Idle { link: connection.link, since: now });
+            list.push(Idle { link: connection.link, since: now, requests: connection.requests });
         }
+    }
+
+    /// Drops the connections to a location that wait for a request; those that carry many take no more.
+    pub(crate) fn forget(&self, location: Location) {
+        self.idle.borrow_mut().retain(|target, _| target.location != location);
+        self.shared.forget(location);
     }
 
     /// Drops connections that ended or are too old, and addresses without any.
@@ -308,14 +393,17 @@ mod tests {
     fn gives_back_what_is_alive_and_forgets_the_rest() {
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let target = Target { address, protocol: Protocol::Http1 };
+            let location = Location::from(listener.local_addr().unwrap());
+            let target = Target { location, protocol: Protocol::Http1 };
             let pool = Pool::default();
             assert!(pool.take(target).is_none());
 
             pool.put(Connection::connect(target).await.unwrap(), Instant::now());
             let (kept, _) = listener.accept().await.unwrap();
+            let elsewhere = Target { location: Location { way: 1, ..location }, ..target };
+            assert!(pool.take(elsewhere).is_none(), "the same address in another network");
             let taken = pool.take(target).unwrap();
+            assert_eq!(taken.requests, 2);
             assert!(pool.take(target).is_none());
 
             pool.put(taken, Instant::now());
@@ -330,6 +418,29 @@ mod tests {
             let _kept = listener.accept().await.unwrap();
             pool.sweep(Instant::now() + UPSTREAM_KEEP_ALIVE);
             assert!(pool.idle.borrow().is_empty());
+            pool.put(Connection::connect(target).await.unwrap(), Instant::now());
+            pool.forget(location);
+            assert!(pool.take(target).is_none());
+        });
+    }
+
+    #[test]
+    fn a_network_is_entered_from_an_address_inside_it() {
+        run(async {
+            let vpc = Vpc::new(vestibule_vpc::Loopback::claim().unwrap());
+            let network = NetworkId::new("p", "vpc");
+            let (there, proxy) = (Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 129, 0, 2));
+            let listener = vpc.listen_tcp(&network, there, 8080, 1).unwrap().remove(0);
+            let listener = TcpListener::from_std(listener).unwrap();
+            let number = way(&vpc, &network, proxy);
+            assert_eq!(number, way(&vpc, &network, proxy));
+            let lost = way(&vpc, &network, Ipv4Addr::UNSPECIFIED);
+            assert_ne!(number, lost);
+            let location = Location { address: (there, 8080).into(), way: number };
+            let _stream = reach(location).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(vpc.private_peer(&network, peer).ip(), proxy);
+            assert!(reach(Location { way: lost, ..location }).await.is_err());
         });
     }
 }

@@ -14,12 +14,13 @@ use tokio::runtime::{Builder, LocalRuntime};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 use vestibule_run::front;
-use vestibule_vpc::{Mode, NetworkId, Vpc};
+use vestibule_vpc::{NetworkId, Vpc};
 
 use crate::accept::{self, Accepting};
 use crate::accesslog::LogWriter;
 use crate::buffers;
 use crate::clock::Dates;
+use crate::endpoints::{Clusters, Endpoints, Members};
 use crate::limits::{DRAIN_ACCEPT_SHARE, DRAIN_QUIET, DRAIN_TICK, Limits, POOL_SWEEP_INTERVAL, Timeouts};
 use crate::metrics::{Cells, Count, SeriesCache};
 use crate::proxy::{Dependencies, ProxyConfig};
@@ -31,7 +32,10 @@ use crate::upstream::Pool;
 /// What the tasks of a worker share.
 pub(crate) struct Worker {
     pub(crate) run: front::Front,
-    pub(crate) pool: Pool,
+    pub(crate) pool: Rc<Pool>,
+    pub(crate) clusters: Clusters,
+    /// Which of the workers this is.
+    pub(crate) index: usize,
     pub(crate) timers: Rc<Timers>,
     pub(crate) logs: Rc<LogWriter>,
     pub(crate) dates: Dates,
@@ -83,6 +87,7 @@ pub(crate) enum Command {
 
 /// Runs a worker on the calling thread until it was drained or nobody can tell it anything any more.
 pub(crate) fn run(
+    index: usize,
     runtime: LocalRuntime,
     dependencies: Dependencies,
     config: &ProxyConfig,
@@ -90,7 +95,7 @@ pub(crate) fn run(
     commands: mpsc::Receiver<Command>,
 ) {
     runtime.block_on(async {
-        let worker = Worker::new(dependencies, config, cells);
+        let worker = Worker::new(index, dependencies, config, cells);
         spawn_local(worker.timers.clone().run());
         spawn_local(worker.logs.clone().run());
         spawn_local(sweep(worker.clone()));
@@ -139,10 +144,10 @@ fn apply(
     for (key, serve) in serve {
         match (listening.get(key), serve) {
             (Some((slot, _)), Serve::Listener(listener)) if slot.site().is(listener) => {}
-            (Some((slot, _)), serve) => slot.replace(serve.site()),
+            (Some((slot, _)), serve) => slot.replace(serve.site(worker)),
             (None, serve) => {
                 let Some(socket) = sockets.remove(key) else { continue };
-                let slot = Slot::new(serve.site());
+                let slot = Slot::new(serve.site(worker));
                 match accept::start(worker, &slot, socket) {
                     Ok(accepting) => drop(listening.insert(key.clone(), (slot, accepting))),
                     Err(error) => tracing::error!(?key, %error, "cannot accept connections"),
@@ -162,6 +167,7 @@ fn apply(
     if listening.len() < before {
         worker.timers.wake_all();
     }
+    worker.clusters.sweep();
 }
 
 /// Finishes: connections are told to go with their next answer; new ones are taken for a part of the time, for clients
@@ -191,19 +197,26 @@ async fn drain(worker: &Rc<Worker>, listening: &mut Listening, within: Duration)
 }
 
 impl Serve {
-    fn site(&self) -> Site {
+    fn site(&self, worker: &Worker) -> Site {
         match self {
-            Serve::Listener(listener) => Site::balancer(listener.clone()),
+            Serve::Listener(listener) => Site::balancer(worker, listener.clone()),
             Serve::Front(front) => Site::Front(front.clone()),
         }
     }
 }
 
 impl Worker {
-    pub(crate) fn new(dependencies: Dependencies, config: &ProxyConfig, cells: Arc<Cells>) -> Rc<Worker> {
+    pub(crate) fn new(
+        index: usize,
+        dependencies: Dependencies,
+        config: &ProxyConfig,
+        cells: Arc<Cells>,
+    ) -> Rc<Worker> {
         Rc::new(Worker {
             run: dependencies.run,
-            pool: Pool::new(cells.clone()),
+            pool: Rc::new(Pool::new(cells.clone())),
+            clusters: Clusters::default(),
+            index,
             timers: Timers::new(),
             logs: LogWriter::new(dependencies.logs),
             dates: Dates::default(),
@@ -247,13 +260,9 @@ impl Worker {
         }
     }
 
-    /// Where this process reaches a private address; `None` if it cannot.
-    pub(crate) fn locate(&self, network: &NetworkId, endpoint: SocketAddr) -> Option<SocketAddr> {
-        let IpAddr::V4(ip) = endpoint.ip() else { return Some(endpoint) };
-        let located = self.vpc.locate(network, ip, endpoint.port());
-        // Without namespaces a private address that nobody stands for would lead out of this machine.
-        let is_real = ip.is_loopback() || self.vpc.mode() == Mode::Namespace;
-        located.or(Some(endpoint).filter(|_| is_real))
+    /// The endpoints of a backend service.
+    pub(crate) fn members(&self, endpoints: &Arc<Endpoints>) -> Rc<Members> {
+        self.clusters.members(endpoints, &self.vpc, &self.pool, &self.timers, self.index)
     }
 
     /// Counts a connection for as long as the answer lives.

@@ -23,7 +23,7 @@ use crate::limits::{
     MAX_LOCAL_RESETS, MAX_SHARED_PER_ADDRESS, MAX_STREAMS, UPSTREAM_KEEP_ALIVE,
 };
 use crate::metrics::Cells;
-use crate::upstream::{self, AddressHasher, ConnectError, Target};
+use crate::upstream::{self, AddressHasher, ConnectError, Location, Target};
 
 /// The connections of one worker.
 #[derive(Default)]
@@ -82,6 +82,11 @@ impl SharedPool {
         Place::new(found, is_full)
     }
 
+    /// Gives no new request to connections to this location; they end with those that they carry.
+    pub(crate) fn forget(&self, location: Location) {
+        self.connections.borrow_mut().retain(|target, _| target.location != location);
+    }
+
     /// Drops connections that ended or idle for too long, and addresses without any.
     pub(crate) fn sweep(&self, now: Instant) {
         self.connections.borrow_mut().retain(|_, list| {
@@ -119,7 +124,7 @@ impl Shared {
             set(state);
             if let Some(connection) = connection {
                 if let Err(error) = connection.await {
-                    tracing::debug!(address = %target.address, %error, "an HTTP/2 connection to a backend ended");
+                    tracing::debug!(address = %target.location.address, %error, "an HTTP/2 connection to a backend ended");
                 }
                 set(State::Over);
             }

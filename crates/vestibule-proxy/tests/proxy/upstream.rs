@@ -56,7 +56,10 @@ fn requests_take_turns_at_endpoints() {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         answers.push(client.response().text());
     }
-    assert_eq!(answers, ["0", "1", "2", "0", "1", "2"]);
+    assert_eq!(answers[..3], answers[3..]);
+    answers.truncate(3);
+    answers.sort();
+    assert_eq!(answers, ["0", "1", "2"]);
 }
 
 /// The backend closes each connection after one answer, without saying so.

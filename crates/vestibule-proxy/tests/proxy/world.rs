@@ -17,7 +17,7 @@ use vestibule_logs::store::ListRequest;
 use vestibule_logs::{LogLimits, LogStore, Query};
 use vestibule_proxy::limits::Timeouts;
 use vestibule_proxy::snapshot::{
-    Backend, BackendService, Front, Listener, LogConfig, Protocol, Routes, Snapshot,
+    Backend, BackendService, Endpoints, Front, Listener, LogConfig, Protocol, Routes, Snapshot,
 };
 use vestibule_proxy::tls::Tls;
 use vestibule_proxy::{Dependencies, ListenerError, Proxy, ProxyConfig};
@@ -78,7 +78,7 @@ pub fn service(backend: Backend) -> BackendService {
 
 /// A group of these addresses.
 pub fn endpoints(addresses: &[SocketAddr]) -> Backend {
-    Backend::Endpoints { neg: "neg".into(), endpoints: addresses.to_vec() }
+    Backend::Endpoints(Arc::new(Endpoints::outside(addresses)))
 }
 
 /// An issuer of tokens. Its keys are made once for all tests: making one takes longer than most tests, and goes on in

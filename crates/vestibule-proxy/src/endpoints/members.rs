@@ -1,0 +1,74 @@
+//! What one snapshot says of a backend service's endpoints, ready to be picked from.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use vestibule_balance::{Ask, Candidate, Picker};
+
+use super::Endpoints;
+use super::cluster::Cluster;
+use super::host::Host;
+
+/// The endpoints of one snapshot.
+pub(crate) struct Members {
+    pub(super) cluster: Rc<Cluster>,
+    pub(super) endpoints: Arc<Endpoints>,
+    /// In the order of the snapshot's endpoints.
+    hosts: Vec<Rc<Host>>,
+    picker: RefCell<Picker>,
+    /// What the picker was made from: the epoch of health, and that of ejections.
+    made_from: Cell<Option<(u64, u64)>>,
+}
+
+impl Members {
+    pub(super) fn new(cluster: Rc<Cluster>, endpoints: Arc<Endpoints>, hosts: Vec<Rc<Host>>) -> Members {
+        let picker = RefCell::new(Picker::new(endpoints.policy, &[], 0));
+        Members { cluster, endpoints, hosts, picker, made_from: Cell::new(None) }
+    }
+
+    pub(super) fn hosts(&self) -> &[Rc<Host>] {
+        &self.hosts
+    }
+
+    /// The index of the endpoint that comes next. `None`: none may be picked.
+    pub(super) fn pick(&self, hash: Option<u64>, tried: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.refresh();
+        let load = |index: usize| self.hosts[index].in_flight.get();
+        let ask = Ask { hash, random: fastrand::u64(..), load: &load, tried };
+        self.picker.borrow_mut().pick(&ask)
+    }
+
+    /// The endpoint with this key, if it may be picked.
+    pub(super) fn find(&self, key: u64) -> Option<usize> {
+        let index = self.hosts.iter().position(|host| host.key == key)?;
+        Some(index).filter(|index| self.weight(*index) > 0)
+    }
+
+    /// There is one that may be picked and was not tried.
+    pub(super) fn has_other(&self, tried: &dyn Fn(usize) -> bool) -> bool {
+        (0..self.hosts.len()).any(|index| !tried(index) && self.weight(index) > 0)
+    }
+
+    fn refresh(&self) {
+        if let Some(rules) = &self.endpoints.outlier {
+            self.cluster.tick(self, rules, Instant::now());
+        }
+        let now = (self.endpoints.epoch.get(), self.cluster.ejections.get());
+        if self.made_from.get() == Some(now) {
+            return;
+        }
+        let candidate = |index: usize| Candidate { key: self.hosts[index].key, weight: self.weight(index) };
+        let candidates: Vec<Candidate> = (0..self.hosts.len()).map(candidate).collect();
+        *self.picker.borrow_mut() = Picker::new(self.endpoints.policy, &candidates, fastrand::u64(..));
+        self.made_from.set(Some(now));
+    }
+
+    /// The share of an endpoint at this moment.
+    fn weight(&self, index: usize) -> u32 {
+        let (endpoint, host) = (&self.endpoints.endpoints[index], &self.hosts[index]);
+        let usable = endpoint.health.is_good() && host.is_known() && !host.strikes.borrow().is_ejected();
+        if usable { endpoint.weight } else { 0 }
+    }
+}
