@@ -219,14 +219,14 @@ mod tests {
     fn each_ejection_is_longer_up_to_a_limit() {
         let (mut now, mut strikes) = (Instant::now(), Strikes::default());
         for times in [1, 2, 3] {
-            (0..3).for_each(|_| drop(note(&mut strikes, Outcome::Gateway, now)));
+            (0..3).for_each(|_| _ = note(&mut strikes, Outcome::Gateway, now));
             let until = now + Duration::from_secs(30) * times;
             assert_eq!(strikes.until(), Some(until));
             assert!(!strikes.forgive(until - Duration::from_millis(1)) && strikes.forgive(until));
             now = until;
         }
         strikes.times = 100;
-        (0..3).for_each(|_| drop(note(&mut strikes, Outcome::Gateway, now)));
+        (0..3).for_each(|_| _ = note(&mut strikes, Outcome::Gateway, now));
         assert_eq!(strikes.until(), Some(now + LONGEST));
     }
 
