@@ -10,6 +10,7 @@ use std::time::Duration;
 use vestibule_store::{CommitError, Revision, Store, View};
 
 use crate::compute::{OperationLog, Vms};
+use crate::lb::HealthTable;
 use crate::{Change, Error, Planes, Settings};
 
 /// How long a call that changes something waits for the data planes before it answers an operation that still runs.
@@ -27,6 +28,7 @@ struct Inner {
     turn: Mutex<()>,
     operations: OperationLog,
     vms: Vms,
+    health: HealthTable,
 }
 
 impl Control {
@@ -40,6 +42,7 @@ impl Control {
             turn: Mutex::new(()),
             operations,
             vms: Vms::default(),
+            health: HealthTable::default(),
         }))
     }
 
@@ -63,6 +66,11 @@ impl Control {
     /// The addresses that clients inside subnetworks hold.
     pub fn vms(&self) -> &Vms {
         &self.0.vms
+    }
+
+    /// What is known of the endpoints that are probed.
+    pub fn health(&self) -> &HealthTable {
+        &self.0.health
     }
 
     pub(crate) fn operations(&self) -> &OperationLog {

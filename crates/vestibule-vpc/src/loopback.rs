@@ -85,6 +85,10 @@ impl Loopback {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn known_stand_in(&self, network: &NetworkId, ip: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.state().stand_ins.get(&(network.clone(), ip)).copied()
+    }
+
     fn stand_in(&self, network: &NetworkId, ip: Ipv4Addr) -> io::Result<Ipv4Addr> {
         let mut state = self.state();
         let key = (network.clone(), ip);
@@ -159,8 +163,9 @@ impl Driver for Loopback {
         Ok(socket.into())
     }
 
-    /// An address of 127.0.0.0/8 is reached as it is. A private one that nothing here stands for is unreachable: out of
-    /// this machine it would mean something else.
+    /// An address of 127.0.0.0/8 is reached as it is, and a client of the network at its stand-in: what it listens on
+    /// there is its own doing, as is the port. A private address that nothing here stands for is unreachable: out of this
+    /// machine it would mean something else.
     fn connect_from(&self, network: &NetworkId, from: Ipv4Addr, to: SocketAddrV4) -> io::Result<TcpStream> {
         let located = self.locate(network, *to.ip(), to.port());
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
@@ -168,7 +173,13 @@ impl Driver for Loopback {
         match located {
             Some(at) => connect::begin(socket, Some(SocketAddrV4::new(self.stand_in(network, from)?, 0)), at),
             None if to.ip().is_loopback() => connect::begin(socket, None, to.into()),
-            None => Err(io::ErrorKind::HostUnreachable.into()),
+            None => match self.known_stand_in(network, *to.ip()) {
+                Some(client) => {
+                    let from = SocketAddrV4::new(self.stand_in(network, from)?, 0);
+                    connect::begin(socket, Some(from), SocketAddrV4::new(client, to.port()).into())
+                }
+                None => Err(io::ErrorKind::HostUnreachable.into()),
+            },
         }
     }
 
@@ -297,8 +308,15 @@ mod tests {
         let _stream = driver.connect_from(&net, proxy, SocketAddrV4::new(VIP, 8082)).unwrap();
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(driver.private_peer(&net, peer).ip(), proxy);
-        let nobody = driver.connect_from(&net, proxy, SocketAddrV4::new(VIP, 8083));
+        let nobody = driver.connect_from(&net, proxy, SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), 8082));
         assert_eq!(nobody.unwrap_err().kind(), io::ErrorKind::HostUnreachable);
+        let client = driver.source_for(&net, Ipv4Addr::new(10, 0, 0, 7)).unwrap();
+        let program = std::net::TcpListener::bind(client).unwrap();
+        let port = program.local_addr().unwrap().port();
+        let _stream =
+            driver.connect_from(&net, proxy, SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 7), port)).unwrap();
+        let (_, peer) = program.accept().unwrap();
+        assert_eq!(driver.private_peer(&net, peer).ip(), proxy);
     }
 
     #[test]

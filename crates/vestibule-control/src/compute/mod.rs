@@ -86,6 +86,7 @@ static KINDS: &[&dyn Kind] = &[
     &forwarding_rules::ForwardingRules,
     &health_checks::HealthChecks,
     &network_endpoint_groups::NetworkEndpointGroups,
+    &network_endpoint_groups::RegionNetworkEndpointGroups,
     &networks::Networks,
     &routes::Routes,
     &ssl_certificates::SslCertificates,

@@ -1,18 +1,21 @@
 //! From documents to what the proxy serves.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use vestibule_health::{Name, Target};
 use vestibule_model::fingerprint::hash64;
 use vestibule_model::{ResourceName, compute, project};
-use vestibule_proxy::snapshot::{BackendService, DEFAULT_KEEP_ALIVE, Listener, Routes};
+use vestibule_proxy::snapshot::{Backend, BackendService, Breakers, DEFAULT_KEEP_ALIVE, Listener, Routes};
 use vestibule_proxy::tls::Tls;
 use vestibule_store::{Changes, KeyValue, View};
 use vestibule_urlmap::UrlMap;
 use vestibule_urlmap::check::{self, Role};
 use vestibule_vpc::NetworkId;
 
+use super::endpoints::{self, Sources};
+use super::health::HealthTable;
 use super::memo::{Made, Memo};
 use super::{service, tls};
 use crate::compute::{linked, target_proxies};
@@ -26,11 +29,15 @@ const COLLECTIONS: &[&str] = &[
     "urlMaps",
     "backendServices",
     "networkEndpointGroups",
+    "healthChecks",
     "sslCertificates",
     "sslPolicies",
     "networks",
     "subnetworks",
 ];
+
+/// Keys of the endpoints of groups.
+const ENDPOINTS: &str = "endpoints/";
 
 /// Compiles snapshots, remembering what it compiled before.
 #[derive(Default)]
@@ -38,6 +45,10 @@ pub struct Compiler {
     /// Keys of all forwarding rules.
     rules: BTreeSet<String>,
     services: Memo<BackendService>,
+    /// Who is probed for a backend service.
+    probed: Memo<Vec<Target>>,
+    breakers: Memo<Breakers>,
+    health: HealthTable,
     maps: Memo<CompiledMap>,
     routes: Memo<Routes>,
     tls: Memo<Tls>,
@@ -50,6 +61,10 @@ pub struct Compiled {
     pub listeners: Vec<(ResourceName, Arc<Listener>)>,
     /// Forwarding rules that cannot be served, with the reason.
     pub failures: Vec<(ResourceName, Error)>,
+    /// Whom to probe, each once.
+    pub targets: Vec<Target>,
+    /// Which names to look up.
+    pub names: Vec<Name>,
 }
 
 struct CompiledMap {
@@ -60,8 +75,8 @@ struct CompiledMap {
 
 impl Compiler {
     /// A compiler that knows the forwarding rules of this view.
-    pub fn new(view: &View) -> Compiler {
-        Compiler { rules: scan(view), ..Compiler::default() }
+    pub fn new(view: &View, health: HealthTable) -> Compiler {
+        Compiler { rules: scan(view), health, ..Compiler::default() }
     }
 
     /// Takes note of changes. Returns whether they can matter. `view` is at least as new as they are.
@@ -72,6 +87,7 @@ impl Compiler {
         };
         let mut relevant = false;
         for event in events {
+            relevant |= event.key.starts_with(ENDPOINTS);
             let Some(collection) = collection(&event.key) else { continue };
             relevant |= COLLECTIONS.contains(&collection);
             if collection == COLLECTIONS[0] {
@@ -86,7 +102,8 @@ impl Compiler {
 
     /// Compiles everything that the view asks for.
     pub fn compile(&mut self, view: &View) -> Compiled {
-        let mut compiled = Compiled { listeners: Vec::new(), failures: Vec::new() };
+        let mut compiled =
+            Compiled { listeners: Vec::new(), failures: Vec::new(), targets: Vec::new(), names: Vec::new() };
         for key in std::mem::take(&mut self.rules) {
             let rule = ResourceName::from_key(&key);
             if let (Some(rule), Some(stored)) = (rule, view.get(&key)) {
@@ -98,17 +115,32 @@ impl Compiler {
             self.rules.insert(key);
         }
         self.sweep();
+        self.probe(&mut compiled);
         compiled
     }
 
+    /// Collects who is probed: the endpoints of every backend service that is served.
+    fn probe(&self, compiled: &mut Compiled) {
+        let mut seen = HashSet::new();
+        let targets = self.probed.values().flat_map(|targets| targets.iter());
+        compiled.targets = targets.filter(|target| seen.insert(target.key.clone())).cloned().collect();
+        compiled.names = self.health.sweep(|key| seen.contains(key));
+    }
+
     /// What one forwarding rule serves.
-    pub(super) fn listener_of(view: &View, rule: &ResourceName) -> Result<Arc<Listener>, Error> {
+    pub(super) fn listener_of(
+        view: &View,
+        health: &HealthTable,
+        rule: &ResourceName,
+    ) -> Result<Arc<Listener>, Error> {
         let stored = view.get(&rule.key()).ok_or_else(|| Error::not_found(rule))?;
-        Compiler::default().listener(view, rule, stored)
+        Compiler { health: health.clone(), ..Compiler::default() }.listener(view, rule, stored)
     }
 
     fn sweep(&mut self) {
         self.services.sweep();
+        self.probed.sweep();
+        self.breakers.sweep();
         self.maps.sweep();
         self.routes.sweep();
         self.tls.sweep();
@@ -190,9 +222,28 @@ impl Compiler {
 
     fn service(&mut self, view: &View, name: &ResourceName) -> Result<Made<BackendService>, Error> {
         let stored = view.get(&name.key()).ok_or_else(|| Error::not_found(name))?;
-        let group = service::group(view, stored);
-        let stamp = vec![stored.modified, group.as_ref().map_or(0, |(_, group)| group.modified)];
-        self.services.get(&stored.key, stamp, || service::compile(name, stored, group))
+        let doc = document::object(&stored.value);
+        let Some(sources) = Sources::of(view, name, doc) else {
+            let group = service::group(view, stored);
+            let stamp = vec![stored.modified, group.as_ref().map_or(0, |(_, group)| group.modified)];
+            return self
+                .services
+                .get(&stored.key, stamp, || service::serverless_backend(name, stored, group));
+        };
+        // What counts against limits goes on counting when something else of the backend service changes.
+        let breakers = match endpoints::limits(doc) {
+            Some(limits) => {
+                let stamp = vec![hash64(format!("{limits:?}").as_bytes())];
+                Some(self.breakers.get(&stored.key, stamp, || Ok(Breakers::new(limits)))?.value)
+            }
+            None => None,
+        };
+        let stamp = [vec![stored.modified], sources.stamp()].concat();
+        self.probed.get(&stored.key, stamp.clone(), || Ok(sources.targets(&self.health)))?;
+        self.services.get(&stored.key, stamp, || {
+            let endpoints = sources.compile(&self.health, breakers);
+            service::compile(name, stored, Backend::Endpoints(Arc::new(endpoints)))
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use vestibule_model::ResourceName;
-use vestibule_proxy::snapshot::{Backend, Listener, ServerlessNeg};
+use vestibule_proxy::snapshot::{Backend, Endpoints, Listener, ServerlessNeg};
 use vestibule_run::desired::Service;
 use vestibule_run::front::{Ask, Cause, Front, Origin, Refusal, Target};
 use vestibule_store::View;
@@ -18,6 +18,7 @@ use vestibule_urlmap::{
 use vestibule_vpc::NetworkId;
 
 use super::compile::{self, Compiler};
+use super::health::HealthTable;
 use crate::compute::linked;
 use crate::vpc::Member;
 use crate::{Control, document};
@@ -171,6 +172,7 @@ struct Traveller<'q> {
     url: Url<'q>,
     /// Why firewall rules are not enforced here.
     gap: Option<String>,
+    health: &'q HealthTable,
     story: Explanation,
 }
 
@@ -190,8 +192,8 @@ impl Control {
                 ..story
             };
         };
-        let mut traveller =
-            Traveller { question, live, url, gap: self.settings().firewall_gap.clone(), story };
+        let gap = self.settings().firewall_gap.clone();
+        let mut traveller = Traveller { question, live, url, gap, health: self.health(), story };
         let view = self.view();
         // The story says how it ended.
         let _ = match plain {
@@ -258,7 +260,7 @@ impl Traveller<'_> {
             };
             return if client { Ok(None) } else { self.no_listener(literal, &rules) };
         };
-        match Compiler::listener_of(view, &found.name) {
+        match Compiler::listener_of(view, self.health, &found.name) {
             Ok(listener) => Ok(Some((found.name.clone(), listener))),
             Err(error) => self.refuse("forwardingRule", None, error.to_string()),
         }
@@ -365,15 +367,27 @@ impl Traveller<'_> {
         }
         match listener.routes.services.get(forward.service).map(|service| &service.backend) {
             Some(Backend::Serverless(neg)) => self.serverless(neg, request),
-            Some(Backend::Endpoints { neg, .. }) => {
-                self.story.network_endpoint_group = Some(neg.to_string());
-                self.story.outcome = Outcome::Served;
-                Ok(())
-            }
+            Some(Backend::Endpoints(endpoints)) => self.endpoints(endpoints),
             Some(Backend::Empty) | None => {
                 self.refuse("backend", Some(503), "The backend service has no backend.")
             }
         }
+    }
+
+    fn endpoints(&mut self, endpoints: &Endpoints) -> Result<(), End> {
+        let names: Vec<&str> = endpoints.groups.iter().map(|group| &*group.name).collect();
+        self.story.network_endpoint_group = Some(names.join(", "));
+        let all = endpoints.endpoints.len();
+        let good =
+            endpoints.endpoints.iter().filter(|endpoint| endpoint.weight > 0 && endpoint.health.is_good());
+        let good = good.count();
+        self.story.notes.push(format!("{good} of {all} endpoints are healthy and may get requests."));
+        if good == 0 {
+            let why = if all == 0 { "The backend has no endpoints." } else { "No endpoint is healthy." };
+            return self.refuse("health", Some(503), why);
+        }
+        self.story.outcome = Outcome::Served;
+        Ok(())
     }
 
     fn note_faults(&mut self, forward: &ForwardDecision<'_>) -> Result<(), End> {

@@ -70,6 +70,11 @@ impl<V> Memo<V> {
         }
     }
 
+    /// Everything that is there.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|entry| &*entry.made.value)
+    }
+
     /// Forgets what was not asked for since the last sweep.
     pub fn sweep(&mut self) {
         self.entries.retain(|_, entry| std::mem::take(&mut entry.used));

@@ -8,8 +8,10 @@
 //! [`start`] applies the state it finds before it returns: after a restart the proxy serves before the API answers.
 
 mod compile;
+mod endpoints;
 mod explain;
 mod fronts;
+mod health;
 mod memo;
 mod service;
 #[cfg(test)]
@@ -17,8 +19,10 @@ mod tests;
 mod tls;
 
 pub use compile::{Compiled, Compiler};
+pub(crate) use endpoints::Sources;
 pub use explain::{Explanation, Live, Outcome, Question, Resolve, Share};
 pub use fronts::{Fronts, GOOGLE_APIS};
+pub use health::HealthTable;
 
 use std::io;
 use std::sync::Arc;
@@ -26,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use vestibule_health::{Name, Prober, Target};
 use vestibule_model::ResourceName;
 use vestibule_proxy::snapshot::{Listener, Snapshot};
 use vestibule_proxy::{ListenerError, Proxy};
@@ -58,6 +63,24 @@ impl LoadBalancer for Arc<Proxy> {
     }
 }
 
+/// What is told whom to probe.
+pub trait HealthChecks: Send + 'static {
+    /// From now on exactly these are probed, and these names looked up.
+    fn apply(&self, targets: Vec<Target>, names: Vec<Name>);
+}
+
+impl HealthChecks for Prober {
+    fn apply(&self, targets: Vec<Target>, names: Vec<Name>) {
+        Prober::apply(self, targets, names);
+    }
+}
+
+impl<F: Fn(Vec<Target>, Vec<Name>) + Send + 'static> HealthChecks for F {
+    fn apply(&self, targets: Vec<Target>, names: Vec<Name>) {
+        self(targets, names);
+    }
+}
+
 /// A running reconciler. Dropping it ends its thread; the load balancer goes on as it was.
 pub struct Reconciler {
     stop: Arc<AtomicBool>,
@@ -77,11 +100,17 @@ impl Drop for Reconciler {
 
 /// Applies the present state and starts the reconciler. From now on operations wait for the load balancer. `fronts` are
 /// the entrances to the default URLs, which no document asks for.
-pub fn start(control: Control, balancer: impl LoadBalancer, fronts: Fronts) -> io::Result<Reconciler> {
+pub fn start(
+    control: Control,
+    balancer: impl LoadBalancer,
+    checks: impl HealthChecks,
+    fronts: Fronts,
+) -> io::Result<Reconciler> {
     control.planes().register(Plane::Lb);
     let view = control.view();
     let watch = control.store().watch(view.revision());
-    let mut follower = Follower { control, balancer, fronts, compiler: Compiler::new(&view), retry_at: None };
+    let compiler = Compiler::new(&view, control.health().clone());
+    let mut follower = Follower { control, balancer, checks, fronts, compiler, retry_at: None };
     follower.apply(&view, view.revision());
     follower.control.planes().ack(Plane::Lb, view.revision());
     let stop = Arc::new(AtomicBool::new(false));
@@ -92,16 +121,17 @@ pub fn start(control: Control, balancer: impl LoadBalancer, fronts: Fronts) -> i
     Ok(Reconciler { stop, thread: Some(thread) })
 }
 
-struct Follower<B> {
+struct Follower<B, H> {
     control: Control,
     balancer: B,
+    checks: H,
     fronts: Fronts,
     compiler: Compiler,
     /// Something could not be done; try again then.
     retry_at: Option<Instant>,
 }
 
-impl<B: LoadBalancer> Follower<B> {
+impl<B: LoadBalancer, H: HealthChecks> Follower<B, H> {
     fn follow(mut self, mut watch: Watch, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let changes = watch.next(IDLE);
@@ -117,7 +147,9 @@ impl<B: LoadBalancer> Follower<B> {
 
     /// Compiles the view and hands it over. `revision` is what will be acknowledged.
     fn apply(&mut self, view: &View, revision: Revision) {
-        let Compiled { listeners, mut failures } = self.compiler.compile(view);
+        let Compiled { listeners, mut failures, targets, names } = self.compiler.compile(view);
+        // First, so that a new endpoint is known as soon as it can be.
+        self.checks.apply(targets, names);
         let rules: Vec<ResourceName> = listeners.iter().map(|(rule, _)| rule.clone()).collect();
         let listeners: Vec<_> = listeners.into_iter().map(|(_, listener)| listener).collect();
         let snapshot = Snapshot {

@@ -26,14 +26,12 @@ pub fn group<'v>(view: &'v View, service: &KeyValue) -> Option<(ResourceName, &'
     })
 }
 
-/// Compiles a stored backend service with its group.
-pub fn compile(
+/// Compiles a stored backend service with a serverless group, or none.
+pub fn serverless_backend(
     name: &ResourceName,
     service: &KeyValue,
     group: Option<(ResourceName, &KeyValue)>,
 ) -> Result<BackendService, Error> {
-    let doc: compute::BackendService = document::typed(document::object(&service.value))?;
-    let timeout = doc.timeout_sec.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     let backend = match group {
         None => Backend::Empty,
         Some((name, stored)) => match serverless(&name, document::object(&stored.value))? {
@@ -41,6 +39,13 @@ pub fn compile(
             None => return Err(Error::internal(format!("{name} is of a type that is not built"))),
         },
     };
+    compile(name, service, backend)
+}
+
+/// Compiles a stored backend service.
+pub fn compile(name: &ResourceName, service: &KeyValue, backend: Backend) -> Result<BackendService, Error> {
+    let doc: compute::BackendService = document::typed(document::object(&service.value))?;
+    let timeout = doc.timeout_sec.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     Ok(BackendService {
         name: name.name.as_str().into(),
         log: log_config(doc.log_config.as_ref()),

@@ -123,7 +123,7 @@ fn served_by(listener: &Listener, path: &str) -> String {
 #[test]
 fn the_published_set_up_compiles() {
     let world = published();
-    let mut compiler = Compiler::new(&world.control.view());
+    let mut compiler = Compiler::new(&world.control.view(), world.control.health().clone());
     let listeners = listeners(&mut compiler, &world);
     let [https, http] = listeners.as_slice() else { panic!("two listeners") };
     assert_eq!(http.network, NetworkId::new("demo", "my-vpc"));
@@ -158,7 +158,7 @@ fn the_published_set_up_compiles() {
 #[test]
 fn what_did_not_change_is_the_same_object() {
     let world = published();
-    let mut compiler = Compiler::new(&world.control.view());
+    let mut compiler = Compiler::new(&world.control.view(), world.control.health().clone());
     let before = listeners(&mut compiler, &world);
     insert(&world, "urlMaps", json!({"name": "other", "defaultService": "my-internal-backend"}));
     world.network("unrelated");
@@ -185,7 +185,7 @@ fn what_did_not_change_is_the_same_object() {
 #[test]
 fn a_map_that_does_not_compile_leaves_the_last_good_one() {
     let world = published();
-    let mut compiler = Compiler::new(&world.control.view());
+    let mut compiler = Compiler::new(&world.control.view(), world.control.health().clone());
     let before = listeners(&mut compiler, &world);
     let key = world.name(&format!("{REGION}/urlMaps/my-internal-url-map")).key();
     let broken = json!({"name": "my-internal-url-map", "defaultService": "nonsense"});
@@ -198,7 +198,8 @@ fn a_map_that_does_not_compile_leaves_the_last_good_one() {
         .unwrap();
     let after = listeners(&mut compiler, &world);
     assert!(before.iter().zip(&after).all(|(a, b)| Arc::ptr_eq(a, b)));
-    let fresh = Compiler::new(&world.control.view()).compile(&world.control.view());
+    let fresh =
+        Compiler::new(&world.control.view(), world.control.health().clone()).compile(&world.control.view());
     assert_eq!((fresh.listeners.len(), fresh.failures.len()), (0, 2));
 }
 
@@ -210,7 +211,7 @@ fn only_global_access_lets_clients_of_other_regions_in() {
     let mut global = rule("global", "81", "targetHttpProxies/my-internal-proxy");
     global["allowGlobalAccess"] = json!(true);
     insert(&world, "forwardingRules", global);
-    let mut compiler = Compiler::new(&world.control.view());
+    let mut compiler = Compiler::new(&world.control.view(), world.control.health().clone());
     let lets_in = |listeners: &[Arc<Listener>], ip| {
         let by = |listener: &Arc<Listener>| listener.clients.as_ref().is_none_or(|c| c.contains(ip));
         listeners.iter().map(|listener| (listener.port, by(listener))).collect::<Vec<_>>()
@@ -248,7 +249,8 @@ fn recorder() -> (impl LoadBalancer, Arc<Mutex<Snapshot>>, Receiver<u64>) {
 fn done_means_that_traffic_obeys() {
     let world = prepared();
     let (balancer, served, generations) = recorder();
-    let reconciler = start(world.control.clone(), balancer, Fronts::new(Vec::new(), None)).unwrap();
+    let reconciler =
+        start(world.control.clone(), balancer, |_, _| (), Fronts::new(Vec::new(), None)).unwrap();
     assert_eq!(generations.recv(), Ok(world.control.view().revision()), "the state of the start comes first");
     for n in 0..20 {
         let name = format!("r{n}");
@@ -269,9 +271,12 @@ fn done_means_that_traffic_obeys() {
 fn changes_of_other_things_are_acknowledged_without_a_snapshot() {
     let world = published();
     let (balancer, _, generations) = recorder();
-    let _reconciler = start(world.control.clone(), balancer, Fronts::new(Vec::new(), None)).unwrap();
+    let _reconciler =
+        start(world.control.clone(), balancer, |_, _| (), Fronts::new(Vec::new(), None)).unwrap();
     let first = generations.recv().unwrap();
-    let operation = insert(&world, "healthChecks", json!({"name": "h", "type": "HTTP"}));
+    let other =
+        json!({"name": "other", "network": "global/networks/my-vpc", "allowed": [{"IPProtocol": "tcp"}]});
+    let operation = world.insert("global/firewalls", other);
     assert_eq!(operation["status"], "DONE");
     assert!(generations.try_recv().is_err());
     let patch = json!({"description": "now"});
@@ -292,7 +297,8 @@ fn a_listener_that_cannot_be_opened_fails_the_operation() {
         let refused: Vec<_> = snapshot.listeners.iter().filter(|l| l.port == 81).map(refused).collect();
         if refused.is_empty() { Ok(()) } else { Err(refused) }
     };
-    let _reconciler = start(world.control.clone(), balancer, Fronts::new(Vec::new(), None)).unwrap();
+    let _reconciler =
+        start(world.control.clone(), balancer, |_, _| (), Fronts::new(Vec::new(), None)).unwrap();
     let good = insert(&world, "forwardingRules", rule("good", "80", "targetHttpProxies/my-internal-proxy"));
     assert!(good.get("error").is_none() && good["status"] == "DONE");
     let bad = insert(&world, "forwardingRules", rule("bad", "81", "targetHttpProxies/my-internal-proxy"));

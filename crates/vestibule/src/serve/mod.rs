@@ -32,6 +32,7 @@ use vestibule_control::lb::{Fronts, GOOGLE_APIS};
 use vestibule_control::run::InstanceSecrets;
 use vestibule_control::{Control, Settings};
 use vestibule_dns::Resolver;
+use vestibule_health::Prober;
 use vestibule_iam::Issuer;
 use vestibule_logs::{LogLimits, LogStore};
 use vestibule_proxy::snapshot::{Front, FrontAddress};
@@ -145,6 +146,7 @@ fn serve(options: &Options) -> Result<(), Failure> {
     };
     let clients = Clients::new(control.clone(), vpc.clone(), resolver.clone(), runtime.front(), surroundings);
     egress.join(clients.clone());
+    let prober = Prober::start(vpc.clone())?;
     let networks = Networks {
         control: control.clone(),
         vpc,
@@ -154,7 +156,7 @@ fn serve(options: &Options) -> Result<(), Failure> {
         runtime: services.handle().clone(),
     };
     let networks = networks.start(stopped.clone())?;
-    let reconcilers = reconcilers(&control, &resolver, &runtime, &proxy, &authority, front)?;
+    let reconcilers = reconcilers(&control, &resolver, &runtime, &proxy, &authority, front, prober)?;
     if !control.planes().wait(control.view().revision(), SETTLE_LIMIT) {
         tracing::warn!("the data planes have not taken over the stored state yet");
     }
@@ -307,6 +309,7 @@ fn reconcilers(
     proxy: &Arc<vestibule_proxy::Proxy>,
     authority: &authority::Authority,
     front: SocketAddr,
+    prober: Prober,
 ) -> Result<Reconcilers, Failure> {
     let machine = Front { at: FrontAddress::Machine(front), tls: Some(authority.tls.clone()) };
     let fronts = Fronts::new(vec![Arc::new(machine)], Some(authority.tls.clone()));
@@ -321,7 +324,7 @@ fn reconcilers(
     vestibule_control::run::reconcile::start_task_reports(control.clone(), move || {
         tasks.recv_many(REPORTS_AT_ONCE)
     })?;
-    let lb = vestibule_control::lb::start(control.clone(), proxy.clone(), fronts)?;
+    let lb = vestibule_control::lb::start(control.clone(), proxy.clone(), prober, fronts)?;
     Ok(Reconcilers { _lb: lb, _run: run, _dns: dns })
 }
 

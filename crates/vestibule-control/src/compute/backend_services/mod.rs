@@ -4,10 +4,12 @@
 //! no meaning and Google refuses it.
 
 mod backends;
+mod health;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+use backends::Behind;
 pub use backends::groups;
 
 use serde_json::{Value, json};
@@ -82,8 +84,12 @@ impl Kind for BackendServices {
             let why = "The group is not a backend of the backend service.";
             return Err(Error::invalid("resource.group", group, why));
         }
-        // Nothing probes what stands behind a serverless group.
-        Ok(json!({"kind": "compute#backendServiceGroupHealth"}))
+        let mut answer = json!({"kind": "compute#backendServiceGroupHealth"});
+        let healths = health::of_group(change.control(), change.view(), name, doc, &wanted);
+        if !healths.is_empty() {
+            answer["healthStatus"] = healths.into();
+        }
+        Ok(answer)
     }
 
     fn references(&self, _name: &ResourceName, doc: &Document) -> Vec<ResourceName> {
@@ -106,13 +112,19 @@ impl Kind for BackendServices {
 fn validate(change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {
     settings::refuse_not_built(doc)?;
     resolve_health_checks(change, name, doc)?;
-    let serverless = backends::resolve(change, name, doc)?;
+    let behind = backends::resolve(change, name, doc)?;
+    let serverless = behind == Behind::Serverless;
     check_scheme(doc, serverless)?;
     settings::validate(doc, serverless)?;
-    if serverless {
-        backends::check_serverless(change, doc)?;
+    match behind {
+        Behind::Serverless => backends::check_serverless(change, doc),
+        Behind::Endpoints if document::items(doc, "healthChecks").is_empty() => {
+            let why = "A backend service with network endpoint groups that hold endpoints must have a health check.";
+            Err(Error::invalid("resource.healthChecks", "", why))
+        }
+        Behind::Endpoints | Behind::Internet => settings::check_policies(change, doc),
+        Behind::Nothing => Ok(()),
     }
-    Ok(())
 }
 
 fn check_scheme(doc: &Document, serverless: bool) -> Result<(), Error> {

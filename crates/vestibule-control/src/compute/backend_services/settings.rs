@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Document, Error, document};
+use crate::{Change, Document, Error, document};
 
 /// `timeoutSec` that nobody set, in seconds.
 pub const TIMEOUT: i64 = 30;
@@ -12,6 +12,12 @@ pub const PORT_NAME: &str = "http";
 
 /// Longest `affinityCookieTtlSec`: two weeks.
 const LONGEST_COOKIE: i64 = 1_209_600;
+
+/// Longest duration of the API, in seconds: about 10,000 years.
+const LONGEST_DURATION: i64 = 315_576_000_000;
+
+/// Largest `consistentHash.minimumRingSize` (Envoy's largest ring).
+const LARGEST_RING: i64 = 8_388_608;
 
 /// Longest `connectionDraining.drainingTimeoutSec`, in seconds.
 const LONGEST_DRAIN: i64 = 3600;
@@ -52,7 +58,6 @@ pub fn refuse_not_built(doc: &Document) -> Result<(), Error> {
         "securitySettings",
         "serviceBindings",
         "serviceLbPolicy",
-        "strongSessionAffinityCookie",
         "subsetting",
         "tlsSettings",
     ];
@@ -85,6 +90,9 @@ pub fn validate(doc: &mut Document, serverless: bool) -> Result<(), Error> {
         document::default(doc, "portName", PORT_NAME);
     }
     check_hash(doc)?;
+    check_affinity(doc)?;
+    check_outlier(doc)?;
+    check_breakers(doc)?;
     hide_secret(doc);
     match doc.entry("connectionDraining").or_insert_with(|| json!({})) {
         Value::Object(draining) => {
@@ -117,11 +125,127 @@ fn hide_secret(doc: &mut Document) {
 
 fn check_hash(doc: &Document) -> Result<(), Error> {
     let Some(hash) = doc.get("consistentHash") else { return Ok(()) };
-    if matches!(document::text(doc, "localityLbPolicy"), Some("RING_HASH" | "MAGLEV")) {
-        return Ok(());
+    let settings = document::object(hash);
+    let path = "resource.consistentHash";
+    document::within(settings, path, "minimumRingSize", 1..=LARGEST_RING)?;
+    if let Some(Value::Object(cookie)) = settings.get("httpCookie") {
+        check_cookie(cookie, &format!("{path}.httpCookie"))?;
     }
-    let why = "Consistent hashing can only be set with localityLbPolicy RING_HASH or MAGLEV.";
-    Err(Error::invalid("resource.consistentHash", document::quoted(hash), why))
+    // Without a policy, Maglev is what sessions are kept by.
+    let affinity = document::text(doc, "sessionAffinity").is_some_and(|affinity| affinity != "NONE");
+    match document::text(doc, "localityLbPolicy") {
+        Some("RING_HASH" | "MAGLEV") => Ok(()),
+        None if affinity => Ok(()),
+        _ => {
+            let why = "Consistent hashing can only be set with localityLbPolicy RING_HASH or MAGLEV.";
+            Err(Error::invalid(path, document::quoted(hash), why))
+        }
+    }
+}
+
+/// Affinities need what they look at.
+fn check_affinity(doc: &Document) -> Result<(), Error> {
+    let hash = doc.get("consistentHash").map(document::object);
+    let hash_text = |field| hash.and_then(|hash| document::text(hash, field));
+    let affinity = document::text(doc, "sessionAffinity");
+    match affinity {
+        Some("HEADER_FIELD") if hash_text("httpHeaderName").is_none() => {
+            return Err(Error::required("resource.consistentHash.httpHeaderName"));
+        }
+        Some("HTTP_COOKIE") => {
+            let cookie = hash.and_then(|hash| hash.get("httpCookie")).map(document::object);
+            if cookie.and_then(|cookie| document::text(cookie, "name")).is_none() {
+                return Err(Error::required("resource.consistentHash.httpCookie.name"));
+            }
+        }
+        _ => {}
+    }
+    let Some(cookie) = doc.get("strongSessionAffinityCookie") else { return Ok(()) };
+    let path = "resource.strongSessionAffinityCookie";
+    if affinity != Some("STRONG_COOKIE_AFFINITY") {
+        let why = "The cookie can only be set with sessionAffinity STRONG_COOKIE_AFFINITY.";
+        return Err(Error::invalid(path, document::quoted(cookie), why));
+    }
+    check_cookie(document::object(cookie), path)
+}
+
+fn check_cookie(cookie: &Document, path: &str) -> Result<(), Error> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if let Some(name) = document::text(cookie, "name").filter(|name| !name.bytes().all(token)) {
+        return Err(Error::invalid(format!("{path}.name"), name, "Must be a cookie name of RFC 6265."));
+    }
+    let in_path = |byte: u8| byte.is_ascii_graphic() && byte != b';' && byte != b',';
+    if let Some(text) = document::text(cookie, "path").filter(|text| !text.bytes().all(in_path)) {
+        return Err(Error::invalid(format!("{path}.path"), text, "Must be a path of RFC 6265."));
+    }
+    check_duration(cookie, path, "ttl", 0..=LONGEST_COOKIE)
+}
+
+/// A duration whose seconds are in a range.
+fn check_duration(
+    doc: &Document,
+    path: &str,
+    field: &str,
+    seconds: std::ops::RangeInclusive<i64>,
+) -> Result<(), Error> {
+    let Some(duration) = doc.get(field) else { return Ok(()) };
+    let duration = duration.as_object().ok_or_else(|| {
+        Error::invalid(format!("{path}.{field}"), document::quoted(duration), "Must be an object.")
+    })?;
+    let path = format!("{path}.{field}");
+    document::within(duration, &path, "seconds", seconds)?;
+    document::within(duration, &path, "nanos", 0..=999_999_999)
+}
+
+fn check_outlier(doc: &Document) -> Result<(), Error> {
+    let Some(outlier) = doc.get("outlierDetection") else { return Ok(()) };
+    let path = "resource.outlierDetection";
+    let outlier = document::object(outlier);
+    for field in [
+        "enforcingConsecutiveErrors",
+        "enforcingConsecutiveGatewayFailure",
+        "enforcingSuccessRate",
+        "maxEjectionPercent",
+    ] {
+        document::within(outlier, path, field, 0..=100)?;
+    }
+    for field in [
+        "consecutiveErrors",
+        "consecutiveGatewayFailure",
+        "successRateMinimumHosts",
+        "successRateRequestVolume",
+        "successRateStdevFactor",
+    ] {
+        document::within(outlier, path, field, 0..=i64::from(i32::MAX))?;
+    }
+    check_duration(outlier, path, "baseEjectionTime", 0..=LONGEST_DURATION)?;
+    check_duration(outlier, path, "interval", 0..=LONGEST_DURATION)
+}
+
+fn check_breakers(doc: &Document) -> Result<(), Error> {
+    let Some(breakers) = doc.get("circuitBreakers") else { return Ok(()) };
+    let breakers = document::object(breakers);
+    for field in
+        ["maxConnections", "maxPendingRequests", "maxRequests", "maxRequestsPerConnection", "maxRetries"]
+    {
+        document::within(breakers, "resource.circuitBreakers", field, 0..=i64::from(i32::MAX))?;
+    }
+    Ok(())
+}
+
+/// Policies of endpoints that are not as Google has them.
+pub fn check_policies(change: &mut Change<'_>, doc: &Document) -> Result<(), Error> {
+    match document::text(doc, "localityLbPolicy") {
+        Some("ORIGINAL_DESTINATION") => {
+            Err(Error::not_implemented("compute.regionBackendServices.localityLbPolicy ORIGINAL_DESTINATION"))
+        }
+        Some("WEIGHTED_ROUND_ROBIN") => {
+            let message = "Endpoints weigh the same: custom metrics are not read.";
+            change.warn("NOT_CRITICAL_ERROR", message);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn validate_log(log: &mut Document) -> Result<(), Error> {

@@ -321,3 +321,113 @@ fn a_secret_is_never_read_back() {
         })
     );
 }
+
+/// A world with a health check and two groups with endpoints, one in the network `other`.
+fn with_endpoints(world: &World) {
+    for network in ["n", "other"] {
+        world.network(network);
+    }
+    world.insert("regions/us-central1/healthChecks", json!({"name": "hc", "type": "TCP"}));
+    for (name, network) in [("g1", "n"), ("g2", "n"), ("g3", "other")] {
+        let body = json!({
+            "name": name, "networkEndpointType": "GCE_VM_IP_PORT", "network": format!("global/networks/{network}"),
+        });
+        world.insert("zones/us-central1-a/networkEndpointGroups", body);
+    }
+    let internet = json!({
+        "name": "net", "networkEndpointType": "INTERNET_FQDN_PORT", "network": "global/networks/n",
+    });
+    world.insert("regions/us-central1/networkEndpointGroups", internet);
+}
+
+fn zonal(name: &str) -> String {
+    format!(
+        "https://www.googleapis.com/compute/v1/projects/demo/zones/us-central1-a/networkEndpointGroups/{name}"
+    )
+}
+
+fn service(backends: Value, more: Value) -> Value {
+    let mut body = json!({
+        "name": "b", "loadBalancingScheme": "INTERNAL_MANAGED", "healthChecks": ["regions/us-central1/healthChecks/hc"],
+        "backends": backends,
+    });
+    crate::document::merge(body.as_object_mut().unwrap(), crate::document::object(&more).clone());
+    body
+}
+
+fn rate(name: &str) -> Value {
+    json!({"group": zonal(name), "balancingMode": "RATE", "maxRatePerEndpoint": 100.0})
+}
+
+#[test]
+fn groups_with_endpoints_behind_a_backend_service() {
+    let world = World::strict();
+    with_endpoints(&world);
+    let more = json!({
+        "localityLbPolicy": "RING_HASH", "sessionAffinity": "HEADER_FIELD",
+        "consistentHash": {"httpHeaderName": "x-user", "minimumRingSize": "2048"},
+        "outlierDetection": {"consecutiveErrors": 2, "baseEjectionTime": {"seconds": "7"}},
+        "circuitBreakers": {"maxRequests": 10},
+    });
+    world.insert(
+        "regions/us-central1/backendServices",
+        service(json!([rate("g1"), rate("g2")]), more.clone()),
+    );
+    let doc = world.get("regions/us-central1/backendServices/b");
+    for (field, value) in more.as_object().unwrap() {
+        assert_eq!(doc[field], *value);
+    }
+    assert_eq!(doc["backends"][1]["maxRatePerEndpoint"], 100.0);
+    let in_use = world.try_delete("zones/us-central1-a/networkEndpointGroups/g1").unwrap_err().to_string();
+    assert!(in_use.contains("is already being used by"), "{in_use}");
+    let health = world
+        .try_ask("regions/us-central1/backendServices/b", "getHealth", json!({"group": zonal("g1")}))
+        .unwrap();
+    assert_eq!(health, json!({"kind": "compute#backendServiceGroupHealth"}));
+}
+
+#[test]
+fn what_is_refused_of_groups_with_endpoints() {
+    let none = || json!({});
+    for (backends, more, text) in [
+        (json!([rate("g1")]), json!({"healthChecks": []}), "must have a health check"),
+        (json!([rate("g1"), rate("g3")]), none(), "must be of the same network"),
+        (json!([{"group": zonal("g1")}]), none(), "Balancing mode UTILIZATION is not supported"),
+        (
+            json!([{"group": zonal("g1"), "balancingMode": "RATE"}]),
+            none(),
+            "needs maxRate or maxRatePerEndpoint",
+        ),
+        (
+            json!([{"group": zonal("g1"), "balancingMode": "UTILIZATION", "maxRate": 5}]),
+            none(),
+            "Cannot be set with balancing mode UTILIZATION",
+        ),
+        (
+            json!([{"group": zonal("g1"), "balancingMode": "RATE", "maxRate": 5, "capacityScaler": 0.05}]),
+            none(),
+            "Must be 0.0, or between 0.1 and 1.0",
+        ),
+        (
+            json!([{"group": zonal("g1"), "balancingMode": "RATE", "maxRate": 5, "capacityScaler": 0.0}]),
+            none(),
+            "The only backend",
+        ),
+        (json!([rate("g1")]), json!({"sessionAffinity": "HEADER_FIELD"}), "consistentHash.httpHeaderName"),
+        (json!([rate("g1")]), json!({"sessionAffinity": "HTTP_COOKIE"}), "consistentHash.httpCookie.name"),
+        (
+            json!([rate("g1")]),
+            json!({"strongSessionAffinityCookie": {"name": "c"}}),
+            "can only be set with sessionAffinity STRONG_COOKIE_AFFINITY",
+        ),
+        (json!([rate("g1")]), json!({"outlierDetection": {"maxEjectionPercent": 101}}), "maxEjectionPercent"),
+        (json!([rate("g1")]), json!({"circuitBreakers": {"maxRequests": -1}}), "circuitBreakers.maxRequests"),
+        (json!([rate("g1")]), json!({"localityLbPolicy": "ORIGINAL_DESTINATION"}), "ORIGINAL_DESTINATION"),
+    ] {
+        let world = World::strict();
+        with_endpoints(&world);
+        let body = service(backends, more);
+        let error = world.try_insert("regions/us-central1/backendServices", body.clone()).unwrap_err();
+        assert!(format!("{error} {error:?}").contains(text), "{body}: {error:?}");
+    }
+}

@@ -1,0 +1,238 @@
+//! Network endpoint groups: serverless ones, and those with endpoints.
+//!
+//! A serverless group is a pointer ([`serverless`]). Every other group holds endpoints that are attached and detached
+//! while it is in use ([`endpoints`]). Zonal groups hold clients of a network and what stands beyond it; regional ones
+//! what is on the internet.
+
+pub mod endpoints;
+mod serverless;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use endpoints::NetworkEndpoint;
+pub use serverless::{Platform, is_serverless};
+pub use settings::region_of;
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use vestibule_model::ResourceName;
+use vestibule_store::View;
+
+use super::Call;
+use super::kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, Verb, linked};
+use crate::{Change, Document, Error, document};
+
+/// `networkEndpointGroups` of regions
+pub struct RegionNetworkEndpointGroups;
+
+/// `networkEndpointGroups` of zones
+pub struct NetworkEndpointGroups;
+
+const LIST_ENDPOINTS: &str = "listNetworkEndpoints";
+const ATTACH: &str = "attachNetworkEndpoints";
+const DETACH: &str = "detachNetworkEndpoints";
+
+const fn info(scopes: &'static [ScopeKind]) -> Info {
+    Info {
+        collection: "networkEndpointGroups",
+        scopes,
+        word: "network_endpoint_group",
+        kind: "compute#networkEndpointGroup",
+        list_kind: "compute#networkEndpointGroupList",
+        aggregated_kind: Some("compute#networkEndpointGroupAggregatedList"),
+        fingerprint: Fingerprint::None,
+        labels: false,
+        methods: Methods::NONE,
+        actions: &[
+            Action { verb: ATTACH, operation_type: ATTACH },
+            Action { verb: DETACH, operation_type: DETACH },
+        ],
+        questions: &[LIST_ENDPOINTS],
+        output_only: &["size"],
+    }
+}
+
+static REGIONAL: Info = info(&[ScopeKind::Region]);
+static ZONAL: Info = info(&[ScopeKind::Zone]);
+
+/// What the endpoints of a group are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointType {
+    /// `GCE_VM_IP_PORT`: clients of a network.
+    Vm,
+    /// `NON_GCP_PRIVATE_IP_PORT`: what a network is connected to.
+    Hybrid,
+    /// `INTERNET_IP_PORT`
+    InternetIp,
+    /// `INTERNET_FQDN_PORT`
+    InternetName,
+}
+
+impl EndpointType {
+    const ALL: [EndpointType; 4] =
+        [EndpointType::Vm, EndpointType::Hybrid, EndpointType::InternetIp, EndpointType::InternetName];
+
+    /// The type of a stored group; `None` for a serverless one.
+    pub fn of(neg: &Document) -> Option<EndpointType> {
+        let text = document::text(neg, "networkEndpointType")?;
+        EndpointType::ALL.into_iter().find(|kind| kind.text() == text)
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            EndpointType::Vm => "GCE_VM_IP_PORT",
+            EndpointType::Hybrid => "NON_GCP_PRIVATE_IP_PORT",
+            EndpointType::InternetIp => "INTERNET_IP_PORT",
+            EndpointType::InternetName => "INTERNET_FQDN_PORT",
+        }
+    }
+
+    /// It belongs to regions, and to zones otherwise.
+    pub fn is_internet(self) -> bool {
+        matches!(self, EndpointType::InternetIp | EndpointType::InternetName)
+    }
+}
+
+impl Kind for RegionNetworkEndpointGroups {
+    fn info(&self) -> &'static Info {
+        &REGIONAL
+    }
+
+    fn insert(&self, change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {
+        match document::text(doc, "networkEndpointType") {
+            None => Err(Error::required("resource.networkEndpointType")),
+            Some("SERVERLESS") => serverless::validate(doc),
+            Some(other @ ("PRIVATE_SERVICE_CONNECT" | "GCE_VM_IP_PORTMAP")) => Err(Error::not_implemented(
+                format!("compute.regionNetworkEndpointGroups with networkEndpointType {other}"),
+            )),
+            Some(other) => match EndpointType::of(doc).filter(|kind| kind.is_internet()) {
+                Some(kind) => settings::validate(change, name, doc, kind),
+                None => Err(Error::invalid(
+                    "resource.networkEndpointType",
+                    other,
+                    "The network endpoint type is not allowed in regional scope.",
+                )),
+            },
+        }
+    }
+
+    fn delete(&self, change: &mut Change<'_>, name: &ResourceName, _doc: &Document) -> Result<(), Error> {
+        change.delete(&endpoints::key(name));
+        Ok(())
+    }
+
+    fn act(
+        &self,
+        change: &mut Change<'_>,
+        _call: &Call,
+        name: &ResourceName,
+        verb: &str,
+        body: &Document,
+        doc: Document,
+    ) -> Result<Document, Error> {
+        endpoints::act(change, name, verb == ATTACH, body, doc)
+    }
+
+    fn ask(
+        &self,
+        change: &mut Change<'_>,
+        call: &Call,
+        name: &ResourceName,
+        _verb: &str,
+        body: &Document,
+        doc: Option<&Document>,
+    ) -> Result<Value, Error> {
+        endpoints::list(change, call, name, body, doc.ok_or_else(|| Error::not_found(name))?)
+    }
+
+    fn references(&self, _name: &ResourceName, doc: &Document) -> Vec<ResourceName> {
+        references(doc)
+    }
+
+    fn present(&self, view: &View, name: &ResourceName, doc: &mut Document) {
+        doc.insert("size".into(), endpoints::of(view, name).len().into());
+    }
+
+    fn operation_type(&self, verb: Verb<'_>) -> Cow<'static, str> {
+        match verb {
+            Verb::Insert => "compute.regionNetworkEndpointGroups.insert".into(),
+            Verb::Delete => "compute.regionNetworkEndpointGroups.delete".into(),
+            other => REGIONAL.operation_type(other),
+        }
+    }
+}
+
+impl Kind for NetworkEndpointGroups {
+    fn info(&self) -> &'static Info {
+        &ZONAL
+    }
+
+    fn insert(&self, change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {
+        match document::text(doc, "networkEndpointType") {
+            None => Err(Error::required("resource.networkEndpointType")),
+            // For passthrough load balancers.
+            Some(other @ ("GCE_VM_IP" | "GCE_VM_IP_PORTMAP")) => Err(Error::not_implemented(format!(
+                "compute.networkEndpointGroups with networkEndpointType {other}"
+            ))),
+            Some(other) => match EndpointType::of(doc).filter(|kind| !kind.is_internet()) {
+                Some(kind) => settings::validate(change, name, doc, kind),
+                None => Err(Error::invalid(
+                    "resource.networkEndpointType",
+                    other,
+                    "The network endpoint type is not allowed in zonal scope.",
+                )),
+            },
+        }
+    }
+
+    fn delete(&self, change: &mut Change<'_>, name: &ResourceName, _doc: &Document) -> Result<(), Error> {
+        change.delete(&endpoints::key(name));
+        Ok(())
+    }
+
+    fn act(
+        &self,
+        change: &mut Change<'_>,
+        _call: &Call,
+        name: &ResourceName,
+        verb: &str,
+        body: &Document,
+        doc: Document,
+    ) -> Result<Document, Error> {
+        endpoints::act(change, name, verb == ATTACH, body, doc)
+    }
+
+    fn ask(
+        &self,
+        change: &mut Change<'_>,
+        call: &Call,
+        name: &ResourceName,
+        _verb: &str,
+        body: &Document,
+        doc: Option<&Document>,
+    ) -> Result<Value, Error> {
+        endpoints::list(change, call, name, body, doc.ok_or_else(|| Error::not_found(name))?)
+    }
+
+    fn references(&self, _name: &ResourceName, doc: &Document) -> Vec<ResourceName> {
+        references(doc)
+    }
+
+    fn present(&self, view: &View, name: &ResourceName, doc: &mut Document) {
+        doc.insert("size".into(), endpoints::of(view, name).len().into());
+    }
+
+    fn operation_type(&self, verb: Verb<'_>) -> Cow<'static, str> {
+        match verb {
+            Verb::Insert => "compute.networkEndpointGroups.insert".into(),
+            Verb::Delete => "compute.networkEndpointGroups.delete".into(),
+            other => ZONAL.operation_type(other),
+        }
+    }
+}
+
+fn references(doc: &Document) -> Vec<ResourceName> {
+    ["network", "subnetwork"].into_iter().filter_map(|field| linked(doc, field)).collect()
+}
