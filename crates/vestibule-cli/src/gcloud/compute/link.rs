@@ -145,6 +145,9 @@ impl Kind {
                 "argument --{global}: At most one of --{global} | --{region} can be specified."
             )));
         }
+        if let Some(zone) = inv.args.text("zone").filter(|_| self.scopes == Scopes::RegionGlobalOrZone) {
+            return Ok(Scope::Zone(basename(zone).to_owned()));
+        }
         match (self.scopes, given) {
             (Scopes::Global, _) => Ok(Scope::Global),
             (_, Some(scope)) => Ok(scope),

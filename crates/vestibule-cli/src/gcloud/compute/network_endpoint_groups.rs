@@ -1,5 +1,7 @@
 //! `gcloud compute network-endpoint-groups`.
 
+mod endpoints;
+
 use serde_json::{Map, Value, json};
 
 use super::link::{Kind, Scopes};
@@ -57,8 +59,7 @@ pub fn group() -> Group {
                      names by --cloud-run-url-mask. With the mask <service>, a request for /my-service/path goes to my-service.",
                 )
                 .arg("NAME", "The name of the group.")
-                .flags(super::scope_flags())
-                .flag(Flag::text("zone", "The zone of the group."))
+                .flags(scope_flags())
                 .flag(Flag::choice("network-endpoint-type", TYPES, "What the endpoints are. Default: gce-vm-ip-port."))
                 .flag(Flag::text("cloud-run-service", "The Cloud Run service that requests go to.").metavar("CLOUD_RUN_SERVICE"))
                 .flag(Flag::text("cloud-run-tag", "The service's traffic tag."))
@@ -85,27 +86,32 @@ pub fn group() -> Group {
         .command(
             Command::new("delete", "Delete a network endpoint group.", delete)
                 .arg("NAME", "The name of the group.")
-                .flags(super::scope_flags()),
+                .flags(scope_flags()),
         )
         .command(
             Command::new("describe", "Describe a network endpoint group.", |inv| verbs::describe(inv, &GROUPS, "NAME"))
                 .arg("NAME", "The name of the group.")
-                .flags(super::scope_flags()),
+                .flags(scope_flags()),
         )
         .command(
             Command::new("list", "List network endpoint groups.", |inv| verbs::list(inv, &GROUPS, TABLE))
-                .flags(super::list_scope_flags()),
+                .flags(super::list_scope_flags())
+                .flag(Flag::list("zones", "Only groups in these zones.").metavar("ZONE")),
         )
+        .command(endpoints::list_command())
+        .command(endpoints::update_command())
+}
+
+/// `--region`, `--global` and `--zone`.
+fn scope_flags() -> Vec<Flag> {
+    let mut flags = super::scope_flags();
+    flags.push(Flag::text("zone", "The zone of the group."));
+    flags
 }
 
 fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     let args = &inv.args;
-    let mut link = GROUPS.resolve(inv, args.name("NAME"));
-    if let Some(zone) = args.text("zone") {
-        let scope = super::Scope::Zone(super::link::basename(zone).to_owned());
-        link = GROUPS.at(inv, &scope, args.name("NAME"));
-    }
-    let link = link?;
+    let link = GROUPS.resolve(inv, args.name("NAME"))?;
     let kind = args.text("network-endpoint-type").unwrap_or("gce-vm-ip-port");
     let mut body = Map::new();
     body.insert("name".into(), json!(link.name));
@@ -123,7 +129,10 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
         body.insert("network".into(), json!(NETWORKS.resolve(inv, network)?.url(inv.api.base())));
     }
     if let Some(subnet) = args.text("subnet") {
-        body.insert("subnetwork".into(), json!(SUBNETS.at(inv, &link.scope, subnet)?.url(inv.api.base())));
+        body.insert(
+            "subnetwork".into(),
+            json!(SUBNETS.at(inv, &region_of(&link.scope), subnet)?.url(inv.api.base())),
+        );
     }
     if let Some(port) = args.int("default-port") {
         body.insert("defaultPort".into(), json!(port));
@@ -141,6 +150,16 @@ fn delete(inv: &Invocation<'_>) -> Result<(), Failure> {
     verbs::carry_out(inv, "Deleted", vec![Change::delete(link)])?;
     inv.status(&format!("Deleted network endpoint group [{name}]."));
     Ok(())
+}
+
+/// The region of a scope: a zone's name is its region's with a letter behind.
+fn region_of(scope: &super::Scope) -> super::Scope {
+    match scope {
+        super::Scope::Zone(zone) => {
+            super::Scope::Region(zone.rsplit_once('-').map_or(zone.as_str(), |(region, _)| region).to_owned())
+        }
+        other => other.clone(),
+    }
 }
 
 /// The region or zone, cut out of the link as gcloud does.

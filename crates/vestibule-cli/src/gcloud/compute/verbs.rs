@@ -180,6 +180,11 @@ pub fn collect(inv: &Invocation<'_>, kind: &Kind) -> Result<Vec<Value>, Failure>
                 &mut found,
             )?;
         }
+    } else if let Some(zones) = inv.args.list("zones").filter(|zones| !zones.is_empty()) {
+        for zone in zones {
+            let zone = super::link::basename(zone);
+            pages(inv, &format!("{base}/zones/{zone}/{collection}"), "", &mut found)?;
+        }
     } else if inv.args.on("global") {
         pages(inv, &format!("{base}/global/{collection}"), "", &mut found)?;
     } else {
