@@ -53,6 +53,8 @@ mod response_head;
 mod scratch;
 mod site;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 mod timers;
 pub mod tls;
 mod trace;

@@ -328,6 +328,15 @@ mod tests {
     use crate::site::Site;
     use crate::testing;
 
+    /// What serves a listener without endpoints.
+    fn balancer() -> Balancer {
+        let listener = testing::listener("10.0.0.100", 80);
+        match Site::balancer(listener, |_| unreachable!("its one service has no backend")) {
+            Site::Balancer(balancer) => balancer,
+            Site::Front(_) => unreachable!("a listener is no front"),
+        }
+    }
+
     fn record(status: u16, retries: u32) -> Record {
         Record { status, retries, response_size: 7, ..Record::new(5) }
     }
@@ -338,8 +347,7 @@ mod tests {
         for (cells, times) in workers.iter().zip([3, 2]) {
             for _ in 0..times {
                 // Every snapshot brings a new site.
-                let site = Site::balancer(testing::listener("10.0.0.100", 80));
-                let Site::Balancer(balancer) = site else { panic!() };
+                let balancer = balancer();
                 cells.request(&balancer, "/a/*", &record(200, 1));
                 cells.request(&balancer, "/a/*", &record(503, 0));
             }
@@ -370,7 +378,7 @@ mod tests {
     #[test]
     fn rules_beyond_the_bound_are_counted_together() {
         let cells = Cells::default();
-        let Site::Balancer(balancer) = Site::balancer(testing::listener("10.0.0.100", 80)) else { panic!() };
+        let balancer = balancer();
         let rules: Vec<String> = (0..MAX_SERIES + 10).map(|n| format!("/{n}")).collect();
         rules.iter().for_each(|rule| cells.request(&balancer, rule, &record(200, 0)));
         let report = Report::of(std::iter::once(&cells));

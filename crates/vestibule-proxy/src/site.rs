@@ -11,11 +11,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::accesslog;
-use crate::endpoints::Members;
+use crate::endpoints::{Endpoints, Members};
 use crate::metrics::SeriesCache;
 use crate::snapshot::{Backend, BackendService, Front, Listener};
 use crate::tls::Tls;
-use crate::worker::Worker;
 
 /// An address that a worker listens on.
 pub(crate) struct Slot {
@@ -54,12 +53,11 @@ struct ServiceState {
 }
 
 impl ServiceState {
-    fn new(worker: &Worker, service: &BackendService) -> ServiceState {
+    fn new(service: &BackendService, members: &impl Fn(&Arc<Endpoints>) -> Rc<Members>) -> ServiceState {
         let mut state = ServiceState { log_prefixes: vec![OnceCell::new()], members: None };
         if let Backend::Endpoints(endpoints) = &service.backend {
             state.log_prefixes.resize(endpoints.groups.len() + 1, OnceCell::new());
-            let members = worker.members(endpoints);
-            state.members = Some(members);
+            state.members = Some(members(endpoints));
         }
         state
     }
@@ -116,10 +114,14 @@ impl Slot {
 }
 
 impl Site {
-    pub(crate) fn balancer(worker: &Worker, listener: Arc<Listener>) -> Site {
+    /// A forwarding rule, with what `members` finds for the endpoints of its backend services.
+    pub(crate) fn balancer(
+        listener: Arc<Listener>,
+        members: impl Fn(&Arc<Endpoints>) -> Rc<Members>,
+    ) -> Site {
         let forwarded_suffix = format!(",{}", listener.ip).into_bytes();
         let services =
-            listener.routes.services.iter().map(|service| ServiceState::new(worker, service)).collect();
+            listener.routes.services.iter().map(|service| ServiceState::new(service, &members)).collect();
         let (unmatched, series) = Default::default();
         Site::Balancer(Balancer { listener, forwarded_suffix, services, unmatched, series })
     }

@@ -199,7 +199,9 @@ async fn drain(worker: &Rc<Worker>, listening: &mut Listening, within: Duration)
 impl Serve {
     fn site(&self, worker: &Worker) -> Site {
         match self {
-            Serve::Listener(listener) => Site::balancer(worker, listener.clone()),
+            Serve::Listener(listener) => {
+                Site::balancer(listener.clone(), |endpoints| worker.members(endpoints))
+            }
             Serve::Front(front) => Site::Front(front.clone()),
         }
     }

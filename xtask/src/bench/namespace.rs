@@ -10,13 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::peers::{self, LOAD_CORE, PROXY_CORE, Running, Tools};
-use super::{Failure, Options, Work, failure, load, proc};
+use super::works::{self, Work};
+use super::{Failure, Options, failure, load, proc};
 
 /// What is measured.
 const WORKS: [Work; 3] = [
-    Work { name: "HTTP/1.1 keep-alive, empty answer", path: "/0", tls: false, connections: 32 },
-    Work { name: "HTTP/1.1 keep-alive, 1 KiB", path: "/1024", tls: false, connections: 32 },
-    Work { name: "HTTP/1.1 keep-alive, 64 KiB", path: "/65536", tls: false, connections: 32 },
+    works::plain("HTTP/1.1 keep-alive, empty answer", "/0"),
+    works::plain("HTTP/1.1 keep-alive, 1 KiB", "/1024"),
+    works::plain("HTTP/1.1 keep-alive, 64 KiB", "/65536"),
 ];
 
 const MODES: [&str; 2] = ["loopback", "namespace"];
@@ -108,7 +109,8 @@ impl Drop for Proxy {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let tools = Tools::find()?;
     let dir = super::tempdir()?;
-    let result = peers::start_backend(&tools, &dir).and_then(|backend| measure(options, &tools, &backend));
+    let result =
+        peers::start_backend(&tools, &dir, "backend").and_then(|backend| measure(options, &tools, &backend));
     let _ = std::fs::remove_dir_all(&dir);
     let text = result?;
     println!("{text}");

@@ -67,7 +67,8 @@ const KEEP_ALIVE: Work = Work {
     rules: Rules::None,
 };
 
-const fn plain(name: &'static str, path: &'static str) -> Work {
+/// One over plain HTTP/1.1, on connections that stay.
+pub const fn plain(name: &'static str, path: &'static str) -> Work {
     Work { name, path, ..KEEP_ALIVE }
 }
 
