@@ -37,6 +37,14 @@ impl Cloud {
         Cloud { world, resolver, _reconciler: reconciler }
     }
 
+    /// What of Cloud DNS needs a network. A network's own default route needs it as well.
+    fn users_of(&self, network: &str) -> Vec<String> {
+        let key = format!("compute/projects/{PROJECT}/global/networks/{network}");
+        let mut users = crate::users(&self.world.control.view(), &key);
+        users.retain(|user| user.starts_with("dns/"));
+        users
+    }
+
     fn dns(&self) -> super::Dns<'_> {
         self.world.control.dns()
     }
@@ -263,7 +271,7 @@ fn a_zone_with_records_stays_and_its_network_too() {
     assert_eq!(cloud.ask("n", "www.example.com", "A").rcode, Rcode::ServFail);
     let view = cloud.world.control.view();
     assert_eq!(view.range("dns/").count(), 0, "nothing of the zone is left");
-    assert_eq!(crate::users(&view, &network), Vec::<String>::new());
+    assert_eq!(cloud.users_of("n"), Vec::<String>::new());
     assert_eq!(
         text(cloud.dns().zone(PROJECT, "z")),
         "The 'parameters.managedZone' resource named 'z' does not exist."

@@ -83,8 +83,7 @@ fn a_policy_goes_after_its_networks_and_rules() {
     cloud.policy(Server, server_policy("p", &["n"], &[])).unwrap();
     cloud.policy(Response, response_policy(&["n"])).unwrap();
     cloud.rule(answer("one", "x.test.", &[("A", &["10.0.0.1"])])).unwrap();
-    let network = format!("compute/projects/{PROJECT}/global/networks/n");
-    assert_eq!(crate::users(&view(), &network).len(), 2, "networks know who needs them");
+    assert_eq!(cloud.users_of("n").len(), 2, "networks know who needs them");
     let deleted =
         |kind, name| cloud.dns().delete_policy(kind, PROJECT, name).map_err(|error| error.to_string());
     let refused = |name: &str, what: &str| {
@@ -101,7 +100,7 @@ fn a_policy_goes_after_its_networks_and_rules() {
     assert_eq!(deleted(Server, "p"), Ok(()));
     cloud.dns().delete_rule(PROJECT, "r", "one").unwrap();
     assert_eq!(deleted(Response, "r"), Ok(()));
-    assert_eq!(view().range("dns/").count() + crate::users(&view(), &network).len(), 0, "nothing is left");
+    assert_eq!(view().range("dns/").count() + cloud.users_of("n").len(), 0, "nothing is left");
     assert_eq!(
         text(cloud.dns().policy(Response, PROJECT, "r")),
         "The 'parameters.responsePolicy' resource named 'r' does not exist."
