@@ -132,7 +132,7 @@ mod tests {
     fn server_policies() {
         let (world, resolver, _reconciler) = world();
         let body = json!({
-            "name": "p", "description": "d", "enableInboundForwarding": true, "enableLogging": false,
+            "name": "p", "description": "d", "enableInboundForwarding": false, "enableLogging": false,
             "dns64Config": { "scope": { "allQueries": false } }, "networks": [{ "networkUrl": NETWORK }],
         });
         let (status, made) = world.send("POST", POLICIES, body);

@@ -182,17 +182,20 @@ fn checked(
     Ok(doc)
 }
 
+/// What a server policy may switch on, and nothing here obeys: entries for those outside of the network, query logs.
+const SWITCHES: [&str; 2] = ["enableInboundForwarding", "enableLogging"];
+
 fn check_server_policy(doc: &mut Document) -> Result<(), Error> {
     const WHAT: &str = "dns.policies";
-    document::not_built(doc, WHAT, &["enableLogging"])?;
-    if doc.get("dns64Config").is_some_and(|config| config["scope"]["allQueries"] == true) {
-        return Err(Error::not_implemented(format!("{WHAT}.dns64Config.scope.allQueries")));
-    }
     let kind = PolicyKind::Server;
-    for field in ["enableInboundForwarding", "enableLogging"] {
+    for field in SWITCHES {
         if let Some(other) = doc.get(field).filter(|value| !value.is_boolean()) {
             return Err(invalid(&kind.path(field), document::quoted(other)));
         }
+    }
+    document::not_built(doc, WHAT, &SWITCHES)?;
+    if doc.get("dns64Config").is_some_and(|config| config["scope"]["allQueries"] == true) {
+        return Err(Error::not_implemented(format!("{WHAT}.dns64Config.scope.allQueries")));
     }
     let Some(Value::Object(config)) = doc.get_mut("alternativeNameServerConfig") else { return Ok(()) };
     document::not_built(config, &format!("{WHAT}.alternativeNameServerConfig"), &["outboundEndpoints"])?;

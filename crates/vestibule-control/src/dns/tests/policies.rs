@@ -64,9 +64,9 @@ fn a_server_policy_sends_its_networks_elsewhere() {
     assert_eq!(cloud.dns().policy(Server, PROJECT, "p").unwrap(), made);
     assert_eq!(cloud.dns().policies(Server, PROJECT), std::slice::from_ref(&made));
     // Without servers the policy leaves resolution alone.
-    let inbound = json!({ "alternativeNameServerConfig": null, "enableInboundForwarding": true });
-    let patched = cloud.patch(Server, "p", inbound).unwrap();
-    assert_eq!((&patched["enableInboundForwarding"], &patched["id"]), (&json!(true), &made["id"]));
+    let without = json!({ "alternativeNameServerConfig": null, "description": "none" });
+    let patched = cloud.patch(Server, "p", without).unwrap();
+    assert_eq!((&patched["description"], &patched["id"]), (&json!("none"), &made["id"]));
     assert_eq!(cloud.address("n", "a.example.com"), Some(Ipv4Addr::new(10, 0, 0, 1)));
     // Another network instead, as `gcloud dns policies update` writes it back whole.
     let mut whole = server_policy("p", &["m"], &["192.0.2.1"]);
