@@ -2,10 +2,12 @@
 //!
 //! None of them uses a backend's connection twice: one that a case ends would make the next case fail now and then.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -88,13 +90,23 @@ impl Drop for Running {
     }
 }
 
+/// Ports that this process has handed out, and never will again.
+static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
 /// Ports that nobody listens on at the moment, and that no connection gets by itself: Linux takes those from 32768 on.
+///
+/// Tests run side by side, and two Envoys share a port without a word (`SO_REUSEPORT`): no two of them get the same.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let mut held: Vec<TcpListener> = Vec::new();
-    while held.len() < count {
-        held.extend(TcpListener::bind(("127.0.0.1", fastrand::u16(10_000..32_000))));
+    let mut handed_out = HANDED_OUT.lock().unwrap();
+    let mut ports = Vec::with_capacity(count);
+    while ports.len() < count {
+        let port = fastrand::u16(10_000..32_000);
+        let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free && handed_out.insert(port) {
+            ports.push(port);
+        }
     }
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    ports
 }
 
 /// nginx with a listener before each backend; it hands requests on as they came.
