@@ -5,6 +5,8 @@
 //! into `target/python`, Envoy among them), and named exactly where it is not; tests that then cannot run say so.
 
 use std::error::Error;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -52,18 +54,58 @@ fn cargo(args: &[&str], python: Option<&Path>) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("cargo {} failed", args.join(" ")).into()) }
 }
 
-/// Installs missing programs as root on Debian; names them otherwise.
+/// Installs missing programs as root on Debian; names those that are then still missing.
 fn install_programs() {
-    let missing: Vec<_> = PROGRAMS.iter().filter(|(program, _)| !runs(program)).map(|(_, p)| *p).collect();
+    let missing = missing_packages();
     if missing.is_empty() {
         return;
     }
-    let mut apt = Command::new("apt-get");
-    apt.args(["install", "-y", "-qq"]).args(&missing).stdin(Stdio::null());
-    let updated = Command::new("apt-get").args(["update", "-qq"]).stdin(Stdio::null()).status();
-    let installed = updated.is_ok() && apt.status().is_ok_and(|s| s.success());
-    if !installed {
+    let _quiet = NoServices::new();
+    // One that cannot be had must not keep the others away, so each is asked for on its own.
+    if apt(&["update", "-qq"]) {
+        missing.iter().for_each(|package| _ = apt(&["install", "-y", "-qq", package]));
+    }
+    let missing = missing_packages();
+    if !missing.is_empty() {
         eprintln!("some tests cannot run without: {} (Debian package names)", missing.join(", "));
+    }
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    PROGRAMS.iter().filter(|(program, _)| !runs(program)).map(|(_, package)| *package).collect()
+}
+
+/// Whether apt-get is there, may do this and has done it.
+fn apt(args: &[&str]) -> bool {
+    let mut command = Command::new("apt-get");
+    command.args(args).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// While it lives, a package that is installed does not start its service: the tests want the programs of nginx and
+/// HAProxy, and whoever runs them does not want a web server. Debian asks `policy-rc.d` before it starts anything; a
+/// machine that has one already keeps its own.
+struct NoServices(Option<&'static Path>);
+
+impl NoServices {
+    fn new() -> NoServices {
+        let path = Path::new("/usr/sbin/policy-rc.d");
+        NoServices(Self::forbid(path).is_ok().then_some(path))
+    }
+
+    fn forbid(path: &Path) -> std::io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o755).open(path)?;
+        // 101: the action is forbidden by policy.
+        file.write_all(b"#!/bin/sh\nexit 101\n")
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -14,11 +14,14 @@ use tokio_rustls::server::TlsStream;
 
 use crate::buffers::Buffer;
 
-/// A client's connection.
-pub(crate) enum ClientStream {
+/// A connection, encrypted or not.
+pub(crate) enum MaybeTls<T> {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<T>),
 }
+
+/// A client's connection.
+pub(crate) type ClientStream = MaybeTls<TlsStream<TcpStream>>;
 
 /// A stream behind a shared reference.
 pub(crate) struct Link<S>(RefCell<S>);
@@ -71,24 +74,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 }
 
-impl AsyncRead for ClientStream {
+impl<T: AsyncRead + Unpin> AsyncRead for MaybeTls<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         target: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_read(cx, target),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_read(cx, target),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_read(cx, target),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_read(cx, target),
         }
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl<T: AsyncWrite + Unpin> AsyncWrite for MaybeTls<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -98,23 +101,28 @@ impl AsyncWrite for ClientStream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
+    }
+
+    /// Both kinds take several parts at once.
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             // Nothing is held back, and nothing to ask the kernel for.
-            ClientStream::Plain(_) => Poll::Ready(Ok(())),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            MaybeTls::Plain(_) => Poll::Ready(Ok(())),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

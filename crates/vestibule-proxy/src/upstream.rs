@@ -8,12 +8,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -22,7 +22,7 @@ use vestibule_vpc::{NetworkId, Vpc};
 use crate::http2::ask::Asked;
 use crate::http2::pool::SharedPool;
 use crate::limits::{MAX_IDLE_PER_ADDRESS, UPSTREAM_KEEP_ALIVE};
-use crate::link::Link;
+use crate::link::{Link, MaybeTls};
 use crate::metrics::{Cells, Count};
 use crate::snapshot::Protocol;
 use crate::trust;
@@ -125,10 +125,7 @@ pub(crate) enum ConnectError {
 }
 
 /// A stream to a backend.
-pub(crate) enum BackendStream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+pub(crate) type BackendStream = MaybeTls<TlsStream<TcpStream>>;
 
 /// Makes a new connection.
 pub(crate) async fn connect(target: Target) -> Result<BackendStream, ConnectError> {
@@ -286,57 +283,6 @@ impl Pool {
             !list.is_empty()
         });
         self.shared.sweep(now);
-    }
-}
-
-impl AsyncRead for BackendStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        target: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            BackendStream::Plain(stream) => Pin::new(stream).poll_read(cx, target),
-            BackendStream::Tls(stream) => Pin::new(stream).poll_read(cx, target),
-        }
-    }
-}
-
-impl AsyncWrite for BackendStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            BackendStream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            BackendStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            BackendStream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            BackendStream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            BackendStream::Plain(_) => Poll::Ready(Ok(())),
-            BackendStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            BackendStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            BackendStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }
 

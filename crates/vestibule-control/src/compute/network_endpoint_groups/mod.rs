@@ -24,11 +24,35 @@ use super::Call;
 use super::kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, Verb, linked};
 use crate::{Change, Document, Error, document};
 
-/// `networkEndpointGroups` of regions
-pub struct RegionNetworkEndpointGroups;
+/// `networkEndpointGroups` of one kind of scope
+pub struct NetworkEndpointGroups {
+    info: &'static Info,
+    /// The collection in ids of methods, e.g. `regionNetworkEndpointGroups`.
+    methods: &'static str,
+    /// In messages: `regional` or `zonal`.
+    scope: &'static str,
+    /// Groups of regions hold what is on the internet, or point to what is serverless.
+    is_regional: bool,
+    /// Types that are documented for the scope and not built.
+    unbuilt: [&'static str; 2],
+}
 
-/// `networkEndpointGroups` of zones
-pub struct NetworkEndpointGroups;
+pub static REGIONAL: NetworkEndpointGroups = NetworkEndpointGroups {
+    info: &REGIONAL_INFO,
+    methods: "regionNetworkEndpointGroups",
+    scope: "regional",
+    is_regional: true,
+    unbuilt: ["PRIVATE_SERVICE_CONNECT", "GCE_VM_IP_PORTMAP"],
+};
+
+pub static ZONAL: NetworkEndpointGroups = NetworkEndpointGroups {
+    info: &ZONAL_INFO,
+    methods: "networkEndpointGroups",
+    scope: "zonal",
+    is_regional: false,
+    // The first is for passthrough load balancers.
+    unbuilt: ["GCE_VM_IP", "GCE_VM_IP_PORTMAP"],
+};
 
 const LIST_ENDPOINTS: &str = "listNetworkEndpoints";
 const ATTACH: &str = "attachNetworkEndpoints";
@@ -54,8 +78,8 @@ const fn info(scopes: &'static [ScopeKind]) -> Info {
     }
 }
 
-static REGIONAL: Info = info(&[ScopeKind::Region]);
-static ZONAL: Info = info(&[ScopeKind::Zone]);
+static REGIONAL_INFO: Info = info(&[ScopeKind::Region]);
+static ZONAL_INFO: Info = info(&[ScopeKind::Zone]);
 
 /// What the endpoints of a group are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,95 +119,27 @@ impl EndpointType {
     }
 }
 
-impl Kind for RegionNetworkEndpointGroups {
-    fn info(&self) -> &'static Info {
-        &REGIONAL
-    }
-
-    fn insert(&self, change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {
-        match document::text(doc, "networkEndpointType") {
-            None => Err(Error::required("resource.networkEndpointType")),
-            Some("SERVERLESS") => serverless::validate(doc),
-            Some(other @ ("PRIVATE_SERVICE_CONNECT" | "GCE_VM_IP_PORTMAP")) => Err(Error::not_implemented(
-                format!("compute.regionNetworkEndpointGroups with networkEndpointType {other}"),
-            )),
-            Some(other) => match EndpointType::of(doc).filter(|kind| kind.is_internet()) {
-                Some(kind) => settings::validate(change, name, doc, kind),
-                None => Err(Error::invalid(
-                    "resource.networkEndpointType",
-                    other,
-                    "The network endpoint type is not allowed in regional scope.",
-                )),
-            },
-        }
-    }
-
-    fn delete(&self, change: &mut Change<'_>, name: &ResourceName, _doc: &Document) -> Result<(), Error> {
-        change.delete(&endpoints::key(name));
-        Ok(())
-    }
-
-    fn act(
-        &self,
-        change: &mut Change<'_>,
-        _call: &Call,
-        name: &ResourceName,
-        verb: &str,
-        body: &Document,
-        doc: Document,
-    ) -> Result<Document, Error> {
-        endpoints::act(change, name, verb == ATTACH, body, doc)
-    }
-
-    fn ask(
-        &self,
-        change: &mut Change<'_>,
-        call: &Call,
-        name: &ResourceName,
-        _verb: &str,
-        body: &Document,
-        doc: Option<&Document>,
-    ) -> Result<Value, Error> {
-        endpoints::list(change, call, name, body, doc.ok_or_else(|| Error::not_found(name))?)
-    }
-
-    fn references(&self, _name: &ResourceName, doc: &Document) -> Vec<ResourceName> {
-        references(doc)
-    }
-
-    fn present(&self, view: &View, name: &ResourceName, doc: &mut Document) {
-        doc.insert("size".into(), endpoints::of(view, name).len().into());
-    }
-
-    fn operation_type(&self, verb: Verb<'_>) -> Cow<'static, str> {
-        match verb {
-            Verb::Insert => "compute.regionNetworkEndpointGroups.insert".into(),
-            Verb::Delete => "compute.regionNetworkEndpointGroups.delete".into(),
-            other => REGIONAL.operation_type(other),
-        }
-    }
-}
-
 impl Kind for NetworkEndpointGroups {
     fn info(&self) -> &'static Info {
-        &ZONAL
+        self.info
     }
 
     fn insert(&self, change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {
-        match document::text(doc, "networkEndpointType") {
-            None => Err(Error::required("resource.networkEndpointType")),
-            // For passthrough load balancers.
-            Some(other @ ("GCE_VM_IP" | "GCE_VM_IP_PORTMAP")) => Err(Error::not_implemented(format!(
-                "compute.networkEndpointGroups with networkEndpointType {other}"
-            ))),
-            Some(other) => match EndpointType::of(doc).filter(|kind| !kind.is_internet()) {
-                Some(kind) => settings::validate(change, name, doc, kind),
-                None => Err(Error::invalid(
-                    "resource.networkEndpointType",
-                    other,
-                    "The network endpoint type is not allowed in zonal scope.",
-                )),
-            },
+        const FIELD: &str = "networkEndpointType";
+        let word = document::text(doc, FIELD).ok_or_else(|| Error::required(format!("resource.{FIELD}")))?;
+        if word == "SERVERLESS" && self.is_regional {
+            return serverless::validate(doc);
+        }
+        if self.unbuilt.contains(&word) {
+            return Err(Error::not_implemented(format!("compute.{} with {FIELD} {word}", self.methods)));
+        }
+        match EndpointType::of(doc).filter(|kind| kind.is_internet() == self.is_regional) {
+            Some(kind) => settings::validate(change, name, doc, kind),
+            None => Err(Error::invalid(
+                format!("resource.{FIELD}"),
+                word,
+                format!("The network endpoint type is not allowed in {} scope.", self.scope),
+            )),
         }
     }
 
@@ -226,9 +182,9 @@ impl Kind for NetworkEndpointGroups {
 
     fn operation_type(&self, verb: Verb<'_>) -> Cow<'static, str> {
         match verb {
-            Verb::Insert => "compute.networkEndpointGroups.insert".into(),
-            Verb::Delete => "compute.networkEndpointGroups.delete".into(),
-            other => ZONAL.operation_type(other),
+            Verb::Insert => format!("compute.{}.insert", self.methods).into(),
+            Verb::Delete => format!("compute.{}.delete", self.methods).into(),
+            other => self.info.operation_type(other),
         }
     }
 }
