@@ -195,3 +195,33 @@ fn without_namespaces_auto_falls_back_and_says_so() {
         "{doctor}"
     );
 }
+
+/// What a client of a network hears when it asks the name server at an address.
+fn dig(world: &World, server: &str, flags: &str) -> Answer {
+    let command = format!("dig +short +tries=1 +time=3 {flags} @{server} api.internal.example.com");
+    world.vm(&["sh", "-c", &command])
+}
+
+#[test]
+fn the_resolver_answers_at_inbound_forwarders_too() {
+    let Some(world) = world() else { return };
+    world.published_setup();
+    world.ok("dns policies create inbound --description=d --networks=my-vpc --enable-inbound-forwarding");
+    let list = "compute addresses list --filter=purpose=DNS_RESOLVER --format=csv[no-heading](address,region.basename(),subnetwork.basename())";
+    let listed = world.ok(list);
+    assert_eq!(listed.trim(), "10.0.0.2,us-central1,my-subnet");
+    for flags in ["", "+tcp"] {
+        let answer = dig(&world, "10.0.0.2", flags);
+        assert_eq!(answer.stdout.trim(), "10.0.0.100", "{flags} {answer:?}");
+    }
+    // Unlike 169.254.169.254, a forwarder is an address as any other to the rules for what leaves a client.
+    world.ok("compute firewall-rules create no-names --network=my-vpc --direction=EGRESS --action=DENY --rules=udp:53,tcp:53");
+    assert_ne!(dig(&world, "10.0.0.2", "+tcp").stdout.trim(), "10.0.0.100", "a rule denies it");
+    assert_eq!(dig(&world, "169.254.169.254", "").stdout.trim(), "10.0.0.100");
+    world.ok("compute firewall-rules delete no-names");
+    world.ok("dns policies update inbound --no-enable-inbound-forwarding");
+    assert_eq!(world.ok(list).trim(), "");
+    assert_ne!(dig(&world, "10.0.0.2", "+tcp").stdout.trim(), "10.0.0.100", "nobody is there any more");
+    world.ok("dns policies update inbound --networks=");
+    world.ok("dns policies delete inbound");
+}

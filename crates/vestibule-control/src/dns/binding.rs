@@ -13,6 +13,11 @@ pub(super) fn links(doc: &Document) -> impl Iterator<Item = &str> {
     document::items(doc, "networks").iter().filter_map(|network| network["networkUrl"].as_str())
 }
 
+/// The networks of a document in canonical form.
+pub(super) fn names(doc: &Document) -> Vec<ResourceName> {
+    links(doc).filter_map(|link| ResourceName::parse(link).ok()).collect()
+}
+
 /// Brings a list of networks into its canonical form. Each must exist, and stand there once. `place` is the list's path,
 /// `kind` what an entry says that it is.
 pub(super) fn canonical(

@@ -16,6 +16,7 @@
 
 mod binding;
 mod changes;
+pub(crate) mod inbound;
 mod keys;
 mod operations;
 mod policies;

@@ -5,11 +5,11 @@
 
 use serde_json::{Value, json};
 use vestibule_dns::{ServerPolicy, Target};
-use vestibule_model::id;
 use vestibule_model::name::is_valid_name;
+use vestibule_model::{ResourceName, id};
 use vestibule_store::View;
 
-use super::{Dns, binding, invalid, keys, missing, quota, reconcile, required, servers};
+use super::{Dns, binding, inbound, invalid, keys, missing, quota, reconcile, required, servers};
 use crate::{Change, Document, Error, compute, document};
 
 /// The longest description, in characters.
@@ -77,8 +77,10 @@ impl Dns<'_> {
                     format!("The resource 'entity.{}' named '{name}' already exists", kind.entity());
                 return Err(Error::AlreadyExists { message });
             }
+            let bound = binding::names(&doc);
             let policy = Value::Object(doc);
             change.put(&key, policy.clone());
+            settle(change, bound)?;
             Ok(policy)
         })?;
         self.obeyed(revision);
@@ -112,8 +114,11 @@ impl Dns<'_> {
             document::merge(&mut new, body);
             document::default(&mut new, kind.name_field(), name);
             new.insert("id".into(), old.get("id").cloned().unwrap_or_default());
-            let policy = Value::Object(checked(change, kind, project, new, Some(name))?);
+            let new = checked(change, kind, project, new, Some(name))?;
+            let bound = [binding::names(&old), binding::names(&new)].concat();
+            let policy = Value::Object(new);
             change.put(&keys::policy(kind, project, name), policy.clone());
+            settle(change, bound)?;
             Ok(policy)
         })?;
         self.obeyed(revision);
@@ -137,6 +142,11 @@ impl Dns<'_> {
         self.obeyed(revision);
         Ok(())
     }
+}
+
+/// The networks have a policy, or have it no more.
+fn settle(change: &mut Change<'_>, networks: Vec<ResourceName>) -> Result<(), Error> {
+    networks.iter().try_for_each(|network| inbound::settle(change, network))
 }
 
 fn holds(name: &str, what: &str) -> Error {
@@ -182,7 +192,7 @@ fn checked(
     Ok(doc)
 }
 
-/// What a server policy may switch on, and nothing here obeys: entries for those outside of the network, query logs.
+/// What a server policy may switch on: entries for those outside of the network, query logs.
 const SWITCHES: [&str; 2] = ["enableInboundForwarding", "enableLogging"];
 
 fn check_server_policy(doc: &mut Document) -> Result<(), Error> {
@@ -193,7 +203,7 @@ fn check_server_policy(doc: &mut Document) -> Result<(), Error> {
             return Err(invalid(&kind.path(field), document::quoted(other)));
         }
     }
-    document::not_built(doc, WHAT, &SWITCHES)?;
+    document::not_built(doc, WHAT, &["enableLogging"])?;
     if doc.get("dns64Config").is_some_and(|config| config["scope"]["allQueries"] == true) {
         return Err(Error::not_implemented(format!("{WHAT}.dns64Config.scope.allQueries")));
     }

@@ -1,5 +1,6 @@
 //! Zones, records and changes, and what the resolver then answers.
 
+mod inbound;
 mod policies;
 mod serial;
 

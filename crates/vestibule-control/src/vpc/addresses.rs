@@ -1,11 +1,13 @@
 //! Whose addresses are whose: those of a region, and those of the proxies in it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use vestibule_model::{ResourceName, Scope};
 use vestibule_store::View;
 use vestibule_vpc::{Addresses, NetworkId};
 
+use crate::compute::addresses::DNS_RESOLVER;
 use crate::compute::ranges::Range;
 use crate::compute::{linked, subnetworks};
 use crate::{Document, document, users};
@@ -39,6 +41,23 @@ pub fn proxy_addresses(view: &View, network: &NetworkId, region: &str, count: us
     let active = in_region(view, network, region).find(|doc| subnetworks::is_active(doc));
     let range = active.and_then(|doc| subnetworks::primary_range(doc).ok());
     range.map(|range| range.usable().take(count).collect()).unwrap_or_default()
+}
+
+/// The addresses inside of every network at which its resolver answers too: the inbound forwarders of its DNS policy.
+pub fn resolver_addresses(view: &View) -> BTreeMap<NetworkId, BTreeSet<Ipv4Addr>> {
+    let mut found: BTreeMap<NetworkId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    let addresses = view.range("compute/projects/").filter(|kv| kv.key.contains("/addresses/"));
+    for doc in addresses.map(|kv| document::object(&kv.value)) {
+        let place =
+            linked(doc, "subnetwork").filter(|_| document::text(doc, "purpose") == Some(DNS_RESOLVER));
+        let network =
+            place.and_then(|name| linked(document::object(&view.get(&name.key())?.value), "network"));
+        let address = document::text(doc, "address").and_then(|text| text.parse().ok());
+        if let (Some(network), Some(address)) = (network, address) {
+            found.entry(NetworkId::from_relative(&network.relative())).or_default().insert(address);
+        }
+    }
+    found
 }
 
 /// The documents of a network's subnetworks in a region.

@@ -3,7 +3,8 @@
 //! One thread follows the store. What it does is idempotent: it compares the networks that should be with those that
 //! are, and closes the gap.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -36,6 +37,8 @@ pub struct Networks {
 struct Present {
     subnets: Vec<Subnet>,
     _services: watch::Sender<()>,
+    /// The resolver at its other addresses.
+    forwarders: HashMap<Ipv4Addr, watch::Sender<()>>,
 }
 
 impl Networks {
@@ -76,10 +79,13 @@ impl Networks {
             stays
         });
         let mut settled = true;
+        let mut resolvers = vpc::resolver_addresses(view);
         for (network, subnets) in wanted {
             let is_there = present.get(&network).is_some_and(|there| there.subnets == subnets);
             let made = if is_there { Ok(()) } else { self.make(present, &network, subnets) };
             self.vpc.set_mtu(&network, vpc::mtu(view, &network));
+            let forwarders = resolvers.remove(&network).unwrap_or_default();
+            let made = made.and_then(|()| self.forward(present, &network, &forwarders));
             if let Err(error) = made.and_then(|()| self.clients.enforce_firewall(&network)) {
                 tracing::error!(%network, %error, "a network is not as it should be; trying again");
                 settled = false;
@@ -100,34 +106,66 @@ impl Networks {
             None => {
                 self.clients.forget_firewall(network);
                 let services = self.serve(network)?;
-                present.insert(network.clone(), Present { subnets, _services: services });
+                let forwarders = HashMap::new();
+                present.insert(network.clone(), Present { subnets, _services: services, forwarders });
             }
         }
+        Ok(())
+    }
+
+    /// Has the resolver of a network answer at exactly these addresses besides its own.
+    fn forward(
+        &self,
+        present: &mut HashMap<NetworkId, Present>,
+        network: &NetworkId,
+        wanted: &BTreeSet<Ipv4Addr>,
+    ) -> std::io::Result<()> {
+        let Some(there) = present.get_mut(network) else { return Ok(()) };
+        there.forwarders.retain(|address, _| {
+            let stays = wanted.contains(address);
+            if !stays {
+                self.vpc.release(network, *address);
+            }
+            stays
+        });
+        for address in wanted {
+            if !there.forwarders.contains_key(address) {
+                let (alive, gone) = watch::channel(());
+                self.serve_names(network, *address, gone)?;
+                there.forwarders.insert(*address, alive);
+            }
+        }
+        Ok(())
+    }
+
+    /// The resolver of a network at one address, until the other end of `gone` is dropped.
+    fn serve_names(
+        &self,
+        network: &NetworkId,
+        address: Ipv4Addr,
+        gone: watch::Receiver<()>,
+    ) -> std::io::Result<()> {
+        let udp = self.vpc.bind_udp(network, address, DNS_PORT)?;
+        let tcp = first(self.vpc.listen_tcp(network, address, DNS_PORT, 1)?)?;
+        let sockets = Sockets { udp, tcp };
+        let serving = vestibule_dns::serve(self.resolver.clone(), network.clone(), sockets, dropped(gone));
+        let name = network.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(network = %name, %address, %error, "the resolver ended");
+            }
+        });
         Ok(())
     }
 
     /// The resolver and the metadata server of a network, until the returned value is dropped.
     fn serve(&self, network: &NetworkId) -> std::io::Result<watch::Sender<()>> {
         let (alive, gone) = watch::channel(());
-        let ended = |mut gone: watch::Receiver<()>| async move { while gone.changed().await.is_ok() {} };
-        let udp = self.vpc.bind_udp(network, RESOLVER, DNS_PORT)?;
-        let tcp = first(self.vpc.listen_tcp(network, RESOLVER, DNS_PORT, 1)?)?;
         let metadata = first(self.vpc.listen_tcp(network, RESOLVER, METADATA_PORT, 1)?)?;
-        let serving = vestibule_dns::serve(
-            self.resolver.clone(),
-            network.clone(),
-            Sockets { udp, tcp },
-            ended(gone.clone()),
-        );
-        let name = network.clone();
-        self.runtime.spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(network = %name, %error, "the resolver ended");
-            }
-        });
+        self.serve_names(network, RESOLVER, gone.clone())?;
         let (clients, of) = (self.clients.clone(), network.clone());
         let who = std::sync::Arc::new(move |peer| clients.identity(&of, peer));
-        let serving = serve_metadata(metadata, self.issuer.clone(), who, ended(gone));
+        let serving = serve_metadata(metadata, self.issuer.clone(), who, dropped(gone));
         self.runtime.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "a metadata server ended");
@@ -135,6 +173,11 @@ impl Networks {
         });
         Ok(alive)
     }
+}
+
+/// Completes when the other end is gone.
+async fn dropped(mut gone: watch::Receiver<()>) {
+    while gone.changed().await.is_ok() {}
 }
 
 fn first<T>(listeners: Vec<T>) -> std::io::Result<T> {

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use vestibule_model::ResourceName;
 
-use super::SHARED;
+use super::{DNS_RESOLVER, SHARED};
 use crate::compute::subnetworks;
 use crate::{Change, Document, Error, document};
 
@@ -60,6 +60,8 @@ pub struct Taken {
     pub reservation: Option<ResourceName>,
     /// The reservation is for several rules.
     pub shared: bool,
+    /// The reservation is for the network's resolver.
+    pub resolver: bool,
     pub rules: Vec<(ResourceName, Ports)>,
     pub client: bool,
 }
@@ -81,6 +83,7 @@ pub fn taken(change: &Change<'_>, subnetwork: &ResourceName) -> BTreeMap<Ipv4Add
             holders.rules.push((user, Ports::of_rule(doc)));
         } else {
             holders.shared = document::text(doc, "purpose") == Some(SHARED);
+            holders.resolver = document::text(doc, "purpose") == Some(DNS_RESOLVER);
             holders.reservation = Some(user);
         }
     }
@@ -127,7 +130,7 @@ pub fn allocate(
 
 fn admit(change: &mut Change<'_>, address: Ipv4Addr, holders: &Taken, claim: &Claim) -> Result<(), Error> {
     let in_use = || Error::IpInUse { address: address.to_string() };
-    if holders.client {
+    if holders.client || holders.resolver {
         return Err(in_use());
     }
     match claim {

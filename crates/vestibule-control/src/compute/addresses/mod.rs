@@ -16,7 +16,7 @@ use vestibule_store::View;
 
 use super::kind::{Fingerprint, Info, Kind, Methods, ScopeKind, Verb, linked};
 use super::subnetworks;
-use crate::{Change, Document, Error, document, users};
+use crate::{Change, Document, Error, dns, document, users};
 
 /// `addresses`
 pub struct Addresses;
@@ -39,6 +39,8 @@ static INFO: Info = Info {
 /// What an internal address may be reserved for. The first is the default; the second may serve several rules.
 const PURPOSES: &[&str] = &["GCE_ENDPOINT", SHARED];
 const SHARED: &str = "SHARED_LOADBALANCER_VIP";
+/// The purpose of addresses that Cloud DNS reserves for its inbound forwarders, and nobody else.
+pub(crate) const DNS_RESOLVER: &str = "DNS_RESOLVER";
 
 impl Kind for Addresses {
     fn info(&self) -> &'static Info {
@@ -66,6 +68,9 @@ impl Kind for Addresses {
     }
 
     fn delete(&self, change: &mut Change<'_>, name: &ResourceName, doc: &Document) -> Result<(), Error> {
+        if let Some(policy) = inbound_policy(change, doc) {
+            return Err(Error::in_use(INFO.word, name, policy));
+        }
         match rules_on(change.view(), doc).first() {
             Some(rule) => Err(Error::in_use(INFO.word, name, rule)),
             None => Ok(()),
@@ -119,6 +124,14 @@ fn check_subnetwork(
         return refuse("The subnetwork must have purpose=PRIVATE.");
     }
     Ok(())
+}
+
+/// The DNS policy that an inbound forwarder's address belongs to.
+fn inbound_policy(change: &Change<'_>, doc: &Document) -> Option<String> {
+    let ours = document::text(doc, "purpose") == Some(DNS_RESOLVER);
+    let subnetwork = linked(doc, "subnetwork").filter(|_| ours)?;
+    let network = subnetworks::network_of(document::object(&*change.find(&subnetwork)?)).ok()?;
+    dns::inbound::policy_of(change, &network)
 }
 
 /// The forwarding rules that serve on an address, in the order of their names.

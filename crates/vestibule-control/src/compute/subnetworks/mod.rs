@@ -17,7 +17,7 @@ use vestibule_store::View;
 use super::kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, linked};
 use super::ranges::Range;
 use super::{Call, networks};
-use crate::{Change, Document, Error, document};
+use crate::{Change, Document, Error, dns, document};
 
 /// `subnetworks`
 pub struct Subnetworks;
@@ -77,6 +77,10 @@ impl Kind for Subnetworks {
         Ok(())
     }
 
+    fn inserted(&self, change: &mut Change<'_>, _name: &ResourceName, doc: &Document) -> Result<(), Error> {
+        dns::inbound::settle(change, &network_of(doc)?)
+    }
+
     fn update(
         &self,
         change: &mut Change<'_>,
@@ -109,6 +113,7 @@ impl Kind for Subnetworks {
         if let Some(address) = change.control().vms().held(name).first() {
             return Err(Error::in_use(INFO.word, name, format!("the client at {address}")));
         }
+        dns::inbound::release(change, name);
         Ok(())
     }
 
