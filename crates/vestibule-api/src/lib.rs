@@ -39,6 +39,7 @@ pub mod host;
 mod iam;
 mod iamcredentials;
 pub mod list;
+mod located;
 mod logging;
 mod metadata;
 mod metadata_server;
@@ -94,6 +95,7 @@ pub(crate) fn register(registry: &mut Registry) {
     dns::register(registry);
     iam::register(registry);
     iamcredentials::register(registry);
+    located::register(registry);
     logging::register(registry);
     metadata::register(registry);
     oauth::register(registry);

@@ -10,7 +10,7 @@ use vestibule_control::Error;
 use vestibule_control::run::{Caller, Listing, Place};
 use vestibule_model::Service;
 
-use crate::{Call, Ctx, Registry, Reply, list, policies};
+use crate::{Call, Ctx, Registry, Reply, list, located, policies};
 
 /// Entries of a list if the client names no limit, and the most it gets.
 const PAGE_SIZE: usize = 1000;
@@ -185,18 +185,26 @@ fn list_locations(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
 }
 
 fn operation(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    Ok(ctx.control().run().operation(place(ctx, &call), call.param("operationsId"))?.into())
+    match ctx.control().run().operation(place(ctx, &call), call.param("operationsId")) {
+        Ok(operation) => Ok(operation.into()),
+        // Other APIs have theirs at the same path.
+        Err(error @ Error::NotFound { .. }) => located::operation(ctx, call).map_err(|_| error),
+        Err(error) => Err(error),
+    }
 }
 
 fn list_operations(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let operations = ctx.control().run().operations(place(ctx, &call));
-    let key = |operation: &Value| operation["name"].as_str().unwrap_or_default().to_owned();
-    Ok(list::google(&call, "operations", PAGE_SIZE, PAGE_SIZE, operations, key)?.into())
+    let mut operations = ctx.control().run().operations(place(ctx, &call));
+    operations.extend(located::operations_of(ctx, &call));
+    Ok(list::google(&call, "operations", PAGE_SIZE, PAGE_SIZE, operations, located::by_name)?.into())
 }
 
 fn delete_operation(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    ctx.control().run().delete_operation(place(ctx, &call), call.param("operationsId"))?;
-    Ok(Reply::empty())
+    match ctx.control().run().delete_operation(place(ctx, &call), call.param("operationsId")) {
+        Ok(()) => Ok(Reply::empty()),
+        Err(error @ Error::NotFound { .. }) => located::delete_operation(ctx, call).map_err(|_| error),
+        Err(error) => Err(error),
+    }
 }
 
 fn wait(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {

@@ -42,6 +42,8 @@ const GCLOUD_APIS: &[(&str, &str)] = &[
     ("IAM", "/"),
     ("IAMCREDENTIALS", "/"),
     ("SECRETMANAGER", "/"),
+    ("NETWORKSECURITY", "/"),
+    ("CERTIFICATEMANAGER", "/"),
     ("CLOUDFUNCTIONS", "/"),
     ("CLOUDBUILD", "/"),
     ("ARTIFACTREGISTRY", "/"),
@@ -62,6 +64,8 @@ const TERRAFORM_APIS: &[(&str, &str)] = &[
     ("CLOUD_BILLING", "/v1/"),
     ("SERVICE_USAGE", "/v1/"),
     ("SECRET_MANAGER", "/v1/"),
+    ("NETWORK_SECURITY", "/v1/"),
+    ("CERTIFICATE_MANAGER", "/v1/"),
     // One for the provider since 7.30.0, one for those before.
     ("IAM_BETA", "/v1/"),
     ("IAM", "/v1/"),

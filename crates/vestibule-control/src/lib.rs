@@ -13,6 +13,8 @@ pub mod document;
 mod error;
 pub mod iam;
 pub mod lb;
+pub mod located;
+mod mask;
 mod planes;
 pub mod run;
 pub mod secrets;
@@ -36,6 +38,9 @@ fn references(key: &str, value: &Value) -> BTreeSet<String> {
     match key.split_once('/') {
         Some(("compute", _)) => compute::references(key, document::object(value)),
         Some(("dns", _)) => dns::references(key, document::object(value)),
+        Some(("certificatemanager" | "networksecurity", _)) => {
+            located::references(key, document::object(value))
+        }
         _ => BTreeSet::new(),
     }
 }

@@ -31,6 +31,10 @@ mod iamcredentials_methods;
 pub mod iamcredentials_schemas;
 mod secretmanager_methods;
 pub mod secretmanager_schemas;
+mod networksecurity_methods;
+pub mod networksecurity_schemas;
+mod certificatemanager_methods;
+pub mod certificatemanager_schemas;
 mod cloudbilling_methods;
 pub mod cloudbilling_schemas;
 pub(crate) mod unserved;
@@ -49,6 +53,8 @@ pub enum Service {
     Iam,
     Iamcredentials,
     Secretmanager,
+    Networksecurity,
+    Certificatemanager,
     Cloudbilling,
 }
 
@@ -66,6 +72,8 @@ impl Service {
         Service::Iam,
         Service::Iamcredentials,
         Service::Secretmanager,
+        Service::Networksecurity,
+        Service::Certificatemanager,
         Service::Cloudbilling,
     ];
 
@@ -83,6 +91,8 @@ impl Service {
             Service::Iam => "iam",
             Service::Iamcredentials => "iamcredentials",
             Service::Secretmanager => "secretmanager",
+            Service::Networksecurity => "networksecurity",
+            Service::Certificatemanager => "certificatemanager",
             Service::Cloudbilling => "cloudbilling",
         }
     }
@@ -101,6 +111,8 @@ impl Service {
             Service::Iam => "iam",
             Service::Iamcredentials => "iamcredentials",
             Service::Secretmanager => "secretmanager",
+            Service::Networksecurity => "networksecurity",
+            Service::Certificatemanager => "certificatemanager",
             Service::Cloudbilling => "cloudbilling",
         }
     }
@@ -119,6 +131,8 @@ impl Service {
             Service::Iam => "v1",
             Service::Iamcredentials => "v1",
             Service::Secretmanager => "v1",
+            Service::Networksecurity => "v1",
+            Service::Certificatemanager => "v1",
             Service::Cloudbilling => "v1",
         }
     }
@@ -137,6 +151,8 @@ impl Service {
             Service::Iam => "iam.googleapis.com",
             Service::Iamcredentials => "iamcredentials.googleapis.com",
             Service::Secretmanager => "secretmanager.googleapis.com",
+            Service::Networksecurity => "networksecurity.googleapis.com",
+            Service::Certificatemanager => "certificatemanager.googleapis.com",
             Service::Cloudbilling => "cloudbilling.googleapis.com",
         }
     }
@@ -155,6 +171,8 @@ impl Service {
             Service::Iam => iam_methods::METHODS,
             Service::Iamcredentials => iamcredentials_methods::METHODS,
             Service::Secretmanager => secretmanager_methods::METHODS,
+            Service::Networksecurity => networksecurity_methods::METHODS,
+            Service::Certificatemanager => certificatemanager_methods::METHODS,
             Service::Cloudbilling => cloudbilling_methods::METHODS,
         }
     }
@@ -173,6 +191,8 @@ impl Service {
             Service::Iam => iam_schemas::SCHEMAS,
             Service::Iamcredentials => iamcredentials_schemas::SCHEMAS,
             Service::Secretmanager => secretmanager_schemas::SCHEMAS,
+            Service::Networksecurity => networksecurity_schemas::SCHEMAS,
+            Service::Certificatemanager => certificatemanager_schemas::SCHEMAS,
             Service::Cloudbilling => cloudbilling_schemas::SCHEMAS,
         }
     }

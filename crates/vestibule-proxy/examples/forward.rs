@@ -17,7 +17,7 @@ use std::time::Duration;
 use vestibule_iam::Issuer;
 use vestibule_logs::{LogLimits, LogStore};
 use vestibule_proxy::snapshot::{
-    Backend, BackendService, DEFAULT_KEEP_ALIVE, Endpoints, Listener, LogConfig, Routes, Snapshot,
+    Backend, BackendService, DEFAULT_KEEP_ALIVE, Endpoints, Listener, LogConfig, Optional, Routes, Snapshot,
 };
 use vestibule_proxy::tls::{Certificate, Tls};
 use vestibule_proxy::{Dependencies, Proxy, ProxyConfig};
@@ -140,7 +140,7 @@ fn listener(options: &Options, generation: u64) -> Result<Listener, String> {
     let url_map = url_map.map_err(|error| format!("{error:?}"))?;
     let service = |backend: &SocketAddr| BackendService {
         name: "bs".into(),
-        log: LogConfig { enable: options.logs, sample_rate: 1.0, tls_fields: false },
+        log: LogConfig { enable: options.logs, sample_rate: 1.0, optional: Optional::default() },
         timeout: Duration::from_secs(30),
         protocol: Default::default(),
         backend: Backend::Endpoints(Arc::new(Endpoints::outside(&[*backend]))),

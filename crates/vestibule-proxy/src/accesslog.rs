@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
@@ -14,11 +15,12 @@ use vestibule_logs::{Batch, Held, LogSink};
 use vestibule_run::entries::RequestLine;
 
 use crate::answer::Answer;
+use crate::client_certificate::Distrust;
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCH_TIME};
-use crate::peer::Peer;
-use crate::record::Record;
-use crate::site::{Site, Slot};
-use crate::snapshot::{Backend, BackendService, Listener};
+use crate::peer::{Peer, Version};
+use crate::record::{ProxyStatus, Record};
+use crate::site::{Balancer, Site, Slot};
+use crate::snapshot::{Backend, BackendService, Listener, Optional};
 use crate::worker::Worker;
 
 /// The log of requests, URL-encoded as in a log name.
@@ -138,15 +140,35 @@ pub(crate) fn log_refused(worker: &Worker, slot: &Slot, peer: &Peer, answer: &An
         return;
     }
     let record = Record { status: answer.status, proxy: answer.proxy, response_size: sent, ..Record::new(0) };
+    log_without_request(worker, balancer, peer, &record);
+}
+
+/// Writes down a client that was refused for its certificate, in the handshake: there was no request either.
+pub(crate) fn log_distrusted(worker: &Worker, slot: &Slot, address: SocketAddr, distrust: Distrust) {
+    let site = slot.site();
+    let Site::Balancer(balancer) = &*site else { return };
+    if !balancer.logs_anything() {
+        return;
+    }
+    let details = distrust.token();
+    let record = Record {
+        proxy: Some(ProxyStatus { error: "tls_certificate_error", details }),
+        detail: Some(details.into()),
+        ..Record::new(0)
+    };
+    log_without_request(worker, balancer, &Peer::new(address, Version::Http1, None), &record);
+}
+
+fn log_without_request(worker: &Worker, balancer: &Balancer, peer: &Peer, record: &Record) {
     let asked = Asked { method: "", url: b"", user_agent: None, referer: None, peer };
     let entry = BalancerEntry {
         prefix: balancer.log_prefix(None, None),
         rule: vestibule_urlmap::UNMATCHED,
         project_number: &balancer.listener.project_number,
-        tls_fields: false,
+        optional: Optional::default(),
     };
     worker.logs.write(|batch, clock| {
-        batch.push_with(|out| write_balancer(out, clock, &entry, &asked, &record));
+        batch.push_with(|out| write_balancer(out, clock, &entry, &asked, record));
     });
 }
 
@@ -168,8 +190,7 @@ pub(crate) struct BalancerEntry<'a> {
     /// Text of the path rule that matched.
     pub(crate) rule: &'a str,
     pub(crate) project_number: &'a str,
-    /// Version and cipher of TLS are wanted.
-    pub(crate) tls_fields: bool,
+    pub(crate) optional: Optional,
 }
 
 /// Appends the load balancer's entry.
@@ -200,11 +221,15 @@ pub(crate) fn write_balancer(
         out.push(b'"');
     }
     write_proxy_status(&mut payload, record);
-    if let Some(tls) = asked.peer.tls.as_ref().filter(|_| entry.tls_fields) {
+    if let Some(tls) = asked.peer.tls.as_ref().filter(|_| entry.optional.tls) {
         payload.object("tls", |fields| {
             fields.str("protocol", tls.version);
             fields.str("cipher", &tls.cipher);
         });
+    }
+    let client = asked.peer.tls.as_ref().and_then(|tls| tls.client.as_ref());
+    if let Some(client) = client.filter(|_| entry.optional.mtls) {
+        payload.object("mtls", |fields| client.log(fields));
     }
     payload.end();
     out.push(b'}');

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use vestibule_http1::{BodyDecoder, Error, Expect, Framing, RequestHead, Side};
@@ -16,6 +15,7 @@ use crate::accesslog;
 use crate::answer::{Answer, Shape};
 use crate::buffers::Buffer;
 use crate::client::Client;
+use crate::client_certificate::{ClientValidationMode, Distrust};
 use crate::http2;
 use crate::inbound::Inbound;
 use crate::limits::{DRAIN_QUIET, LEAVE_TIMEOUT, LINGER_BYTES, LINGER_TIMEOUT, MAX_HELD_BODY};
@@ -40,7 +40,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, slot: Rc<Slot>, stream: TcpStream,
     let address = worker.private_peer(&site, remote);
     let (stream, handshake) = match site.tls() {
         None => (ClientStream::Plain(stream), None),
-        Some(tls) => match shake_hands(stream, tls, &timer, &worker).await {
+        Some(tls) => match shake_hands(stream, tls, &timer, &worker, &slot, address).await {
             Some((stream, handshake)) => (stream, Some(handshake)),
             None => return,
         },
@@ -113,25 +113,46 @@ async fn shake_hands(
     tls: &Arc<Tls>,
     timer: &Timer,
     worker: &Worker,
+    slot: &Slot,
+    address: SocketAddr,
 ) -> Option<(ClientStream, Handshake)> {
     timer.at(Instant::now() + worker.timeouts.tls_handshake);
     let mut accepting = Box::pin(TlsAcceptor::from(tls.config()).accept(stream));
     let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(result.map_err(|_| Count::FailedHandshakes)),
-        Poll::Pending if timer.passed().is_some() => Poll::Ready(Err(Count::LateHandshakes)),
+        Poll::Ready(result) => {
+            Poll::Ready(result.map_err(|error| (Count::FailedHandshakes, Distrust::behind(&error))))
+        }
+        Poll::Pending if timer.passed().is_some() => Poll::Ready(Err((Count::LateHandshakes, None))),
         Poll::Pending => Poll::Pending,
     });
+    let refuse = |count, distrust: Option<Distrust>| {
+        worker.cells.count(count);
+        if let Some(distrust) = distrust {
+            accesslog::log_distrusted(worker, slot, address, distrust);
+        }
+    };
     let stream = match accepted.await {
         Ok(stream) => stream,
-        Err(failure) => {
-            worker.cells.count(failure);
+        Err((count, distrust)) => {
+            refuse(count, distrust);
             return None;
         }
     };
-    let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-    worker.cells.count(if resumed { Count::ResumedHandshakes } else { Count::FullHandshakes });
-    let handshake = Handshake::of(stream.get_ref().1);
+    let handshake = Handshake::of(stream.get_ref().1, tls);
+    if let Some(distrust) = late_distrust(tls, &handshake) {
+        refuse(Count::FailedHandshakes, Some(distrust));
+        return None;
+    }
+    worker.cells.count(if handshake.resumed { Count::ResumedHandshakes } else { Count::FullHandshakes });
     Some((ClientStream::Tls(Box::new(stream)), handshake))
+}
+
+/// Why a client whose handshake is complete may not stay: a resumed session can outlive the validity of its
+/// certificate, and a handshake that resumes asks nobody.
+fn late_distrust(tls: &Tls, handshake: &Handshake) -> Option<Distrust> {
+    let rejects =
+        tls.validation().is_some_and(|validation| validation.mode == ClientValidationMode::RejectInvalid);
+    handshake.client.as_ref().filter(|_| rejects).and_then(|client| client.verdict().err())
 }
 
 struct Connection<'c> {

@@ -29,6 +29,8 @@ mod accesslog;
 mod answer;
 mod buffers;
 mod client;
+mod client_certificate;
+mod client_identity;
 mod clock;
 mod connection;
 mod destination;

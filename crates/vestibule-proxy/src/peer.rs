@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use rustls::{ProtocolVersion, ServerConnection};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 
-use crate::tls::registered_name;
+use crate::client_identity::ClientCertificate;
+use crate::tls::{Tls, registered_name};
 
 /// The client of a connection.
 pub(crate) struct Peer {
@@ -48,6 +49,10 @@ pub(crate) struct Handshake {
     pub(crate) cipher_number: u16,
     /// HTTP/2 was agreed on (ALPN).
     pub(crate) http2: bool,
+    /// A session was resumed.
+    pub(crate) resumed: bool,
+    /// Present where clients are asked for certificates.
+    pub(crate) client: Option<Box<ClientCertificate>>,
 }
 
 impl Peer {
@@ -62,8 +67,10 @@ impl Peer {
 }
 
 impl Handshake {
-    pub(crate) fn of(connection: &ServerConnection) -> Handshake {
+    pub(crate) fn of(connection: &ServerConnection, tls: &Tls) -> Handshake {
         let suite = connection.negotiated_cipher_suite();
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let client = |validation| Box::new(ClientCertificate::of(connection, validation, !resumed));
         Handshake {
             sni: connection.server_name().unwrap_or_default().to_ascii_lowercase(),
             version: match connection.protocol_version() {
@@ -74,6 +81,8 @@ impl Handshake {
             cipher: suite.map(registered_name).unwrap_or_default(),
             cipher_number: suite.map_or(0, |suite| u16::from(suite.suite())),
             http2: connection.alpn_protocol() == Some(b"h2"),
+            resumed,
+            client: tls.validation().map(client),
         }
     }
 }

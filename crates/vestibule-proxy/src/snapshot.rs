@@ -96,8 +96,16 @@ pub struct LogConfig {
     pub enable: bool,
     /// 0.0 to 1.0.
     pub sample_rate: f64,
-    /// `tls.protocol` and `tls.cipher` are wanted.
-    pub tls_fields: bool,
+    pub optional: Optional,
+}
+
+/// Optional fields of log entries (`optionalFields`) that are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Optional {
+    /// `tls.protocol` and `tls.cipher`.
+    pub tls: bool,
+    /// What is known of the client's certificate.
+    pub mtls: bool,
 }
 
 /// Where requests of a backend service go.

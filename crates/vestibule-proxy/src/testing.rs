@@ -5,7 +5,9 @@ use std::sync::Arc;
 use vestibule_urlmap::UrlMap;
 use vestibule_vpc::NetworkId;
 
-use crate::snapshot::{Backend, BackendService, DEFAULT_KEEP_ALIVE, Listener, LogConfig, Protocol, Routes};
+use crate::snapshot::{
+    Backend, BackendService, DEFAULT_KEEP_ALIVE, Listener, LogConfig, Optional, Protocol, Routes,
+};
 
 /// A listener that sends everything to one service without a backend.
 pub(crate) fn listener(ip: &str, port: u16) -> Arc<Listener> {
@@ -13,7 +15,7 @@ pub(crate) fn listener(ip: &str, port: u16) -> Arc<Listener> {
     let url_map = UrlMap::compile(&document, |_| Some(0)).unwrap();
     let service = BackendService {
         name: "bs".into(),
-        log: LogConfig { enable: true, sample_rate: 1.0, tls_fields: false },
+        log: LogConfig { enable: true, sample_rate: 1.0, optional: Optional::default() },
         timeout: std::time::Duration::from_secs(30),
         protocol: Protocol::Http1,
         backend: Backend::Empty,

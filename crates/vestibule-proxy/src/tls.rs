@@ -17,6 +17,9 @@ use rustls::{
     SupportedProtocolVersion, version,
 };
 
+use crate::client_certificate::Verifier;
+pub use crate::client_certificate::{ClientValidation, ClientValidationMode, Trust};
+
 /// Protocols offered by ALPN, the best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -126,6 +129,8 @@ pub(crate) fn registered_name(suite: SupportedCipherSuite) -> String {
 pub struct Tls {
     config: Arc<ServerConfig>,
     choice: Arc<Choice>,
+    /// Present where clients are asked for certificates.
+    validation: Option<Arc<ClientValidation>>,
 }
 
 impl Tls {
@@ -137,25 +142,46 @@ impl Tls {
 
     /// As [`Tls::new`], with no more than the policy allows.
     pub fn with_policy(certificates: Vec<Certificate>, policy: &Policy) -> Result<Tls, rustls::Error> {
+        Tls::with_clients(certificates, policy, None)
+    }
+
+    /// As [`Tls::with_policy`]; clients are asked for certificates.
+    pub fn with_clients(
+        certificates: Vec<Certificate>,
+        policy: &Policy,
+        validation: Option<ClientValidation>,
+    ) -> Result<Tls, rustls::Error> {
+        let validation = validation.map(Arc::new);
         if certificates.is_empty() {
             return Err(rustls::Error::General("no certificate".to_owned()));
         }
         let choice = Arc::new(Choice(certificates));
         let provider = policy.provider();
         let versions = policy.versions(&provider);
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(choice.clone());
+        let algorithms = provider.signature_verification_algorithms;
+        let builder =
+            ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)?;
+        let builder = match validation.clone() {
+            None => builder.with_no_client_auth(),
+            Some(validation) => {
+                builder.with_client_cert_verifier(Arc::new(Verifier { validation, algorithms }))
+            }
+        };
+        let mut config = builder.with_cert_resolver(choice.clone());
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-        // Resumption by ticket alone: a session store would be a lock that all workers share.
+        // Resumption by ticket alone: a session store would be a lock that all workers share. A ticket holds the client's
+        // certificate, and opens with the keys of this very object alone.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = ring::Ticketer::new()?;
-        Ok(Tls { config: Arc::new(config), choice })
+        Ok(Tls { config: Arc::new(config), choice, validation })
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         self.config.clone()
+    }
+
+    pub(crate) fn validation(&self) -> Option<&ClientValidation> {
+        self.validation.as_deref()
     }
 
     /// Whether a request for `host` (without port) may come on a connection that was made for `sni`: the certificate

@@ -11,6 +11,7 @@ use crate::accesslog::{self, Asked};
 use crate::answer::{Answer, Shape};
 use crate::buffers::Buffer;
 use crate::client::Client;
+use crate::client_identity;
 use crate::grpc;
 use crate::inbound::Inbound;
 use crate::link::Parts;
@@ -178,7 +179,7 @@ impl Turn<'_> {
                     prefix: balancer.log_prefix(self.record.service, self.record.group),
                     rule,
                     project_number: &balancer.listener.project_number,
-                    tls_fields: service.is_some_and(|service| service.log.tls_fields),
+                    optional: service.map(|service| service.log.optional).unwrap_or_default(),
                 };
                 batch.push_with(|out| accesslog::write_balancer(out, clock, &entry, &asked, &self.record));
             }
@@ -219,8 +220,8 @@ impl Headers for RequestHeaders<'_> {
     }
 }
 
-/// Values of the variables that header actions may use. What needs more than a proxy (places, devices, client
-/// certificates) stays empty.
+/// Values of the variables that header actions may use. What needs more than a proxy (places, devices) stays empty, and
+/// so does what needs client certificates where none are asked for.
 pub(crate) struct RequestVariables<'a> {
     pub(crate) peer: &'a Peer,
     pub(crate) request: Request<'a>,
@@ -248,7 +249,12 @@ impl Variables for RequestVariables<'_> {
                     tls.map(|tls| format!("{:04x}", tls.cipher_number)).unwrap_or_default().as_bytes(),
                 );
             }
-            _ => {}
+            _ => {
+                let client = tls.and_then(|tls| tls.client.as_ref());
+                if let (Some(client), Some(name)) = (client, name.strip_prefix(client_identity::PREFIX)) {
+                    client.write(name, out);
+                }
+            }
         }
     }
 }

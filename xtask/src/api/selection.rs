@@ -196,6 +196,28 @@ pub const SELECTION: &[Selection] = &[
         types: &[],
         extra: &[],
     },
+    Selection {
+        document: "networksecurity.v1",
+        module: "networksecurity",
+        strip: &[],
+        methods: &["projects.locations.serverTlsPolicies.*", "projects.locations.operations.*"],
+        except: &[
+            "projects.locations.serverTlsPolicies.getIamPolicy",
+            "projects.locations.serverTlsPolicies.setIamPolicy",
+            "projects.locations.serverTlsPolicies.testIamPermissions",
+        ],
+        types: &[],
+        extra: &[],
+    },
+    Selection {
+        document: "certificatemanager.v1",
+        module: "certificatemanager",
+        strip: &[],
+        methods: &["projects.locations.trustConfigs.*", "projects.locations.operations.*"],
+        except: &[],
+        types: &[],
+        extra: &[],
+    },
     // Terraform's google_project data source asks for it and fails without an answer.
     Selection {
         document: "cloudbilling.v1",
@@ -208,7 +230,6 @@ pub const SELECTION: &[Selection] = &[
     },
     unserved("appengine.v1"),
     unserved("artifactregistry.v1"),
-    unserved("certificatemanager.v1"),
     unserved("cloudbuild.v1"),
     unserved("cloudfunctions.v1"),
     unserved("cloudfunctions.v2"),

@@ -114,7 +114,10 @@ pub fn kinds() -> impl Iterator<Item = &'static dyn Kind> {
 pub(crate) fn references(key: &str, doc: &Document) -> BTreeSet<String> {
     let Some(name) = ResourceName::from_key(key) else { return BTreeSet::new() };
     let Some(kind) = kind_of(&name.collection, &name.scope) else { return BTreeSet::new() };
-    kind.references(&name, doc).iter().map(ResourceName::key).collect()
+    let mut keys: BTreeSet<String> = kind.references(&name, doc).iter().map(ResourceName::key).collect();
+    // The one reference to another API's resource.
+    keys.extend(target_proxies::server_tls_policy(&name, doc).map(|policy| policy.key()));
+    keys
 }
 
 /// The word for a resource's type in the text of a refused deletion.

@@ -19,7 +19,7 @@ use super::health::HealthTable;
 use super::memo::{Made, Memo};
 use super::{service, tls};
 use crate::compute::{linked, target_proxies};
-use crate::{Document, Error, document, vpc};
+use crate::{Document, Error, document, located, vpc};
 
 /// Collections whose documents a snapshot is made from.
 const COLLECTIONS: &[&str] = &[
@@ -87,7 +87,7 @@ impl Compiler {
         };
         let mut relevant = false;
         for event in events {
-            relevant |= event.key.starts_with(ENDPOINTS);
+            relevant |= event.key.starts_with(ENDPOINTS) || located::is_relevant(&event.key);
             let Some(collection) = collection(&event.key) else { continue };
             relevant |= COLLECTIONS.contains(&collection);
             if collection == COLLECTIONS[0] {
@@ -204,7 +204,9 @@ impl Compiler {
         stamp.push(hash64(names.iter().map(ResourceName::key).collect::<Vec<_>>().join("\n").as_bytes()));
         let policy_revision = |name: &ResourceName| view.get(&name.key()).map(|kv| kv.modified);
         stamp.push(policy.as_ref().and_then(policy_revision).unwrap_or(0));
-        self.tls.get(&target.key(), stamp, || tls::compile(view, &names, policy.as_ref()))
+        let clients = target_proxies::server_tls_policy(target, document::object(&proxy.value));
+        stamp.extend(clients.iter().flat_map(|policy| located::revisions(view, policy)));
+        self.tls.get(&target.key(), stamp, || tls::compile(view, &names, policy.as_ref(), clients.as_ref()))
     }
 
     fn routes(&mut self, view: &View, map: &ResourceName) -> Result<Made<Routes>, Error> {

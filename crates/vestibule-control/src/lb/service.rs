@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vestibule_model::{ResourceName, compute};
-use vestibule_proxy::snapshot::{Backend, BackendService, LogConfig, Protocol, ServerlessNeg};
+use vestibule_proxy::snapshot::{Backend, BackendService, LogConfig, Optional, Protocol, ServerlessNeg};
 use vestibule_store::{KeyValue, View};
 use vestibule_urlmap::Mask;
 
@@ -66,14 +66,17 @@ fn protocol(doc: Option<&str>) -> Protocol {
 }
 
 fn log_config(doc: Option<&compute::BackendServiceLogConfig>) -> LogConfig {
-    let Some(doc) = doc else { return LogConfig { enable: false, sample_rate: 0.0, tls_fields: false } };
+    let Some(doc) = doc else {
+        return LogConfig { enable: false, sample_rate: 0.0, optional: Optional::default() };
+    };
     let enable = doc.enable.unwrap_or(false);
-    let tls_fields = match doc.optional_mode.as_deref() {
+    let is_wanted = |group: &str| match doc.optional_mode.as_deref() {
         Some("INCLUDE_ALL_OPTIONAL") => true,
-        Some("CUSTOM") => doc.optional_fields.iter().any(|field| field == "tls" || field.starts_with("tls.")),
+        Some("CUSTOM") => doc.optional_fields.iter().any(|field| field.split('.').next() == Some(group)),
         _ => false,
     };
-    LogConfig { enable, sample_rate: doc.sample_rate.unwrap_or(1.0), tls_fields }
+    let optional = Optional { tls: is_wanted("tls"), mtls: is_wanted("mtls") };
+    LogConfig { enable, sample_rate: doc.sample_rate.unwrap_or(1.0), optional }
 }
 
 /// A serverless group; `None` for any other.
@@ -133,7 +136,11 @@ mod tests {
     #[test]
     fn log_settings() {
         let config = |json: Value| log_config(Some(&serde_json::from_value(json).unwrap()));
-        let wanted = |enable, sample_rate, tls_fields| LogConfig { enable, sample_rate, tls_fields };
+        let wanted = |enable, sample_rate, all| LogConfig {
+            enable,
+            sample_rate,
+            optional: Optional { tls: all, mtls: all },
+        };
         assert_eq!(log_config(None), wanted(false, 0.0, false));
         assert_eq!(config(json!({"enable": true})), wanted(true, 1.0, false));
         assert_eq!(config(json!({"enable": true, "sampleRate": 0.25})), wanted(true, 0.25, false));
@@ -142,6 +149,6 @@ mod tests {
             wanted(true, 1.0, true)
         );
         let custom = json!({"enable": true, "optionalMode": "CUSTOM", "optionalFields": ["tls.cipher"]});
-        assert_eq!(config(custom), wanted(true, 1.0, true));
+        assert_eq!(config(custom).optional, Optional { tls: true, mtls: false });
     }
 }

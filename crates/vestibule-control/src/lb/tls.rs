@@ -6,23 +6,25 @@ use vestibule_proxy::tls::{Certificate, Tls};
 use vestibule_store::View;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::Error;
 use crate::compute::{ssl_certificates, ssl_policies};
+use crate::{Error, located};
 
-/// Puts the certificates together, the default one first, under an SSL policy.
+/// Puts the certificates together, the default one first, under an SSL policy and a server TLS policy.
 pub fn compile(
     view: &View,
     certificates: &[ResourceName],
     policy: Option<&ResourceName>,
+    clients: Option<&located::Name>,
 ) -> Result<Tls, Error> {
     let policy = policy.map(|name| ssl_policies::offered(view, name)).transpose()?.unwrap_or_default();
+    let clients = clients.map(|policy| located::validation(view, policy)).transpose()?;
     let serving = certificates.iter().map(|name| {
         let key = ssl_certificates::serving(view, name)?;
         let names = key.end_entity_cert().map(names_of).unwrap_or_default();
         Ok(Certificate::new(std::sync::Arc::unwrap_or_clone(key), names))
     });
     let serving = serving.collect::<Result<Vec<_>, Error>>()?;
-    Tls::with_policy(serving, &policy)
+    Tls::with_clients(serving, &policy, clients)
         .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))
 }
 

@@ -1,7 +1,7 @@
 //! Entries of the load balancer's log.
 
 use serde_json::{Value, json};
-use vestibule_proxy::snapshot::{Backend as Group, BackendService, LogConfig};
+use vestibule_proxy::snapshot::{Backend as Group, BackendService, LogConfig, Optional};
 
 use crate::backend::{Backend, response};
 use crate::world::{Site, World, endpoints, service};
@@ -86,7 +86,7 @@ fn only_what_is_asked_for_is_logged() {
     let backend = Backend::text("fine");
     let world = World::new();
     let with = |enable, sample_rate| BackendService {
-        log: LogConfig { enable, sample_rate, tls_fields: false },
+        log: LogConfig { enable, sample_rate, optional: Optional::default() },
         ..service(endpoints(&[backend.address]))
     };
     let map = |service: BackendService| Site::map(json!({ "defaultService": "s0" }), vec![service]);

@@ -17,7 +17,7 @@ use vestibule_logs::store::ListRequest;
 use vestibule_logs::{LogLimits, LogStore, Query};
 use vestibule_proxy::limits::Timeouts;
 use vestibule_proxy::snapshot::{
-    Backend, BackendService, Endpoints, Front, Listener, LogConfig, Protocol, Routes, Snapshot,
+    Backend, BackendService, Endpoints, Front, Listener, LogConfig, Optional, Protocol, Routes, Snapshot,
 };
 use vestibule_proxy::tls::Tls;
 use vestibule_proxy::{Dependencies, ListenerError, Proxy, ProxyConfig};
@@ -69,7 +69,7 @@ impl Site {
 pub fn service(backend: Backend) -> BackendService {
     BackendService {
         name: "bs".into(),
-        log: LogConfig { enable: true, sample_rate: 1.0, tls_fields: true },
+        log: LogConfig { enable: true, sample_rate: 1.0, optional: Optional { tls: true, mtls: true } },
         timeout: Duration::from_secs(30),
         protocol: Protocol::Http1,
         backend,

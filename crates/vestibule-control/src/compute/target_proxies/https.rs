@@ -6,7 +6,7 @@ use vestibule_model::ResourceName;
 use super::super::Call;
 use super::super::kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, linked};
 use super::SET_URL_MAP;
-use crate::{Change, Document, Error, document};
+use crate::{Change, Document, Error, document, located};
 
 /// `targetHttpsProxies` of regions
 pub struct TargetHttpsProxies;
@@ -74,6 +74,11 @@ impl Kind for TargetHttpsProxies {
     }
 }
 
+/// The server TLS policy of a stored proxy.
+pub fn server_tls_policy(name: &ResourceName, doc: &Document) -> Option<located::Name> {
+    located::attached(document::text(doc, "serverTlsPolicy")?, &name.project)
+}
+
 /// The certificates of a stored proxy, the default one first.
 pub fn certificates(doc: &Document) -> Vec<ResourceName> {
     let links = document::items(doc, "sslCertificates").iter().filter_map(Value::as_str);
@@ -81,7 +86,7 @@ pub fn certificates(doc: &Document) -> Vec<ResourceName> {
 }
 
 fn validate(change: &Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {
-    let fields = ["authorizationPolicy", "certificateMap", "serverTlsPolicy"];
+    let fields = ["authorizationPolicy", "certificateMap"];
     document::not_built(doc, "compute.regionTargetHttpsProxies", &fields)?;
     document::one_of(doc, "resource", "quicOverride", &["NONE", "ENABLE", "DISABLE"])?;
     document::default(doc, "quicOverride", "NONE");
@@ -92,7 +97,25 @@ fn validate(change: &Change<'_>, name: &ResourceName, doc: &mut Document) -> Res
     }
     super::validate(change, name, doc)?;
     resolve_policy(change, name, doc)?;
+    resolve_server_tls_policy(change, name, doc)?;
     resolve_certificates(change, name, doc)
+}
+
+/// The policy must be in the proxy's region, and one for load balancers. An empty link detaches it.
+fn resolve_server_tls_policy(
+    change: &Change<'_>,
+    name: &ResourceName,
+    doc: &mut Document,
+) -> Result<(), Error> {
+    let field = "serverTlsPolicy";
+    let Some(reference) = document::text(doc, field) else {
+        doc.remove(field);
+        return Ok(());
+    };
+    let region = name.scope.region_name().unwrap_or_default();
+    let policy = located::attachable(change, &name.project, region, &format!("resource.{field}"), reference)?;
+    doc.insert(field.into(), policy.full().into());
+    Ok(())
 }
 
 /// The policy must be in the proxy's region. An empty link detaches it.

@@ -6,7 +6,7 @@ mod https;
 mod tests;
 
 pub use http::TargetHttpProxies;
-pub use https::{TargetHttpsProxies, certificates};
+pub use https::{TargetHttpsProxies, certificates, server_tls_policy};
 
 use vestibule_model::ResourceName;
 

@@ -9,7 +9,6 @@ mod into_v1;
 mod job_into_v1;
 mod job_view;
 mod jobs;
-mod mask;
 mod view;
 
 #[cfg(test)]
@@ -28,7 +27,27 @@ use super::change::{Written, new_name};
 use super::name::{self, Kind, Name, Place};
 use super::operations::{self, Api};
 use super::{Caller, Run, json as reach, read, revision};
-use crate::{Document, Error, document};
+use crate::{Document, Error, document, mask};
+
+/// Parts of a service that a client may write.
+const WRITABLE: [&str; 16] = [
+    "annotations",
+    "binaryAuthorization",
+    "client",
+    "clientVersion",
+    "customAudiences",
+    "defaultUriDisabled",
+    "description",
+    "iapEnabled",
+    "ingress",
+    "invokerIamDisabled",
+    "labels",
+    "launchStage",
+    "scaling",
+    "template",
+    "traffic",
+    "buildConfig",
+];
 
 /// How a service is patched.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,7 +106,7 @@ impl Run<'_> {
         let etag = document::text(&body, "etag").map(str::to_owned);
         let wanted = |old: &Value| {
             let body = match patch.mask {
-                Some(mask) => mask::apply(view::service(&name, old), body, mask)?,
+                Some(mask) => mask::apply(view::service(&name, old), body, mask, &WRITABLE)?,
                 None => body,
             };
             let mut wanted = into_v1::wanted(body, Some(old))?;

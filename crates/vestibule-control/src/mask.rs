@@ -1,31 +1,17 @@
-//! Field masks: which parts of a service a patch replaces.
+//! Field masks: which parts of a resource a patch replaces.
 
 use serde_json::{Map, Value};
 
 use crate::{Document, Error};
 
-/// Parts of a service that a client may write.
-const WRITABLE: [&str; 16] = [
-    "annotations",
-    "binaryAuthorization",
-    "client",
-    "clientVersion",
-    "customAudiences",
-    "defaultUriDisabled",
-    "description",
-    "iapEnabled",
-    "ingress",
-    "invokerIamDisabled",
-    "labels",
-    "launchStage",
-    "scaling",
-    "template",
-    "traffic",
-    "buildConfig",
-];
-
-/// The current service with the fields that `mask` names taken from `body`.
-pub(super) fn apply(current: Value, body: Document, mask: &str) -> Result<Document, Error> {
+/// What clients may write of the current resource, with the fields that `mask` names taken from `body`. `writable` are the
+/// parts that they may write.
+pub(crate) fn apply(
+    current: Value,
+    body: Document,
+    mask: &str,
+    writable: &[&str],
+) -> Result<Document, Error> {
     let paths: Vec<&str> = mask.split(',').map(str::trim).filter(|path| !path.is_empty()).collect();
     if paths.contains(&"*") {
         return Ok(body);
@@ -34,12 +20,12 @@ pub(super) fn apply(current: Value, body: Document, mask: &str) -> Result<Docume
         Value::Object(current) => current,
         _ => Map::new(),
     };
-    merged.retain(|field, _| WRITABLE.contains(&field.as_str()));
+    merged.retain(|field, _| writable.contains(&field.as_str()));
     let body = Value::Object(body);
     for path in paths {
         let steps = steps(path);
         let first = steps.first().map(String::as_str).unwrap_or_default();
-        if !WRITABLE.contains(&first) {
+        if !writable.contains(&first) {
             return Err(Error::invalid("update_mask", path, "It names no field that can be updated."));
         }
         set(&mut merged, &body, &steps);
@@ -104,7 +90,7 @@ mod tests {
             "template": {"scaling": {"minInstanceCount": 1, "maxInstanceCount": 2}, "timeout": "1s"}});
         let body = json!({"labels": {"a.b": "9"}, "template": {"scaling": {"maxInstanceCount": 5}}});
         let Value::Object(body) = body else { panic!() };
-        apply(current, body, mask).map(Value::Object)
+        apply(current, body, mask, &["labels", "description", "template"]).map(Value::Object)
     }
 
     #[test]
