@@ -48,6 +48,7 @@ mod policies;
 mod projects;
 mod registry;
 mod resourcemanager;
+mod run_policies;
 mod run_v1;
 mod run_v2;
 mod secretmanager;

@@ -10,7 +10,7 @@ use vestibule_control::Error;
 use vestibule_control::run::{Caller, Listing, Place};
 use vestibule_model::Service;
 
-use crate::{Call, Ctx, Registry, Reply, list, located, policies};
+use crate::{Call, Ctx, Registry, Reply, list, located, run_policies};
 
 /// Entries of a list if the client names no limit, and the most it gets.
 const PAGE_SIZE: usize = 1000;
@@ -35,15 +35,13 @@ pub(crate) fn register(registry: &mut Registry) {
         methods.add(&format!("run.projects.locations.{id}"), handler);
     }
     methods
-        .add("run.projects.locations.services.getIamPolicy", get_policy)
-        .add("run.projects.locations.services.setIamPolicy", set_policy)
-        .add("run.projects.locations.services.testIamPermissions", test_permissions)
         .add("run.projects.locations.list", list_locations)
         .add("run.projects.locations.operations.get", operation)
         .add("run.projects.locations.operations.list", list_operations)
         .add("run.projects.locations.operations.delete", delete_operation)
         .add_waiting("run.projects.locations.operations.wait", wait);
     jobs::register(&mut methods);
+    run_policies::register(&mut methods);
 }
 
 /// Where a call is aimed: by its path, else by its endpoint.
@@ -158,24 +156,6 @@ pub(crate) fn newest_first(created: &Value, name: &str) -> String {
     let time = created.as_str().and_then(vestibule_model::time::parse).unwrap_or_default();
     let age = i64::MAX - time.as_microsecond().max(0);
     format!("{age:019}/{name}")
-}
-
-fn get_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let version = policies::requested_version(call.query("options.requestedPolicyVersion"));
-    Ok(ctx.control().run().policy(place(ctx, &call), call.param("servicesId"), version)?.into())
-}
-
-fn set_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let request = Value::Object(call.body().clone());
-    Ok(ctx.control().run().set_policy(place(ctx, &call), call.param("servicesId"), &request)?.into())
-}
-
-fn test_permissions(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let permissions = policies::permissions(call.body());
-    let run = ctx.control().run();
-    Ok(run
-        .test_permissions(place(ctx, &call), call.param("servicesId"), &permissions, ctx.principal())?
-        .into())
 }
 
 fn list_locations(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {

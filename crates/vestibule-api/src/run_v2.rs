@@ -9,7 +9,7 @@ use vestibule_control::run::v2::Patch;
 use vestibule_model::Service;
 
 use crate::run_v1::{newest_first, place, waiting_time};
-use crate::{Call, Ctx, Registry, Reply, list, policies};
+use crate::{Call, Ctx, Registry, Reply, list, run_policies};
 
 /// Entries of a list if the client names no number, and the most it gets.
 const PAGE_SIZE: usize = 100;
@@ -23,9 +23,6 @@ pub(crate) fn register(registry: &mut Registry) {
         .add("run.projects.locations.services.list", list_services)
         .add("run.projects.locations.services.patch", patch)
         .add("run.projects.locations.services.delete", delete)
-        .add("run.projects.locations.services.getIamPolicy", get_policy)
-        .add("run.projects.locations.services.setIamPolicy", set_policy)
-        .add("run.projects.locations.services.testIamPermissions", test_permissions)
         .add("run.projects.locations.services.revisions.get", revision)
         .add("run.projects.locations.services.revisions.list", list_revisions)
         .add("run.projects.locations.services.revisions.delete", delete_revision)
@@ -34,6 +31,7 @@ pub(crate) fn register(registry: &mut Registry) {
         .add("run.projects.locations.operations.delete", delete_operation)
         .add_waiting("run.projects.locations.operations.wait", wait);
     jobs::register(&mut methods);
+    run_policies::register(&mut methods);
 }
 
 fn caller<'a>(ctx: &'a Ctx<'_>, call: &Call) -> Caller<'a> {
@@ -75,24 +73,6 @@ fn patch(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
 fn delete(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     let (caller, place) = (caller(ctx, &call), place(ctx, &call));
     Ok(ctx.control().run().delete_v2(caller, place, call.param("servicesId"), call.query("etag"))?.into())
-}
-
-fn get_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let version = policies::requested_version(call.query("options.requestedPolicyVersion"));
-    Ok(ctx.control().run().policy(place(ctx, &call), call.param("servicesId"), version)?.into())
-}
-
-fn set_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let request = Value::Object(call.body().clone());
-    Ok(ctx.control().run().set_policy(place(ctx, &call), call.param("servicesId"), &request)?.into())
-}
-
-fn test_permissions(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let permissions = policies::permissions(call.body());
-    let run = ctx.control().run();
-    Ok(run
-        .test_permissions(place(ctx, &call), call.param("servicesId"), &permissions, ctx.principal())?
-        .into())
 }
 
 fn revision(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {

@@ -1,11 +1,10 @@
 //! Jobs, executions and tasks in v1.
 
-use serde_json::Value;
 use vestibule_control::Error;
 use vestibule_control::run::Caller;
 
 use super::{caller, listed, place, selector};
-use crate::{Call, Ctx, Methods, Reply, policies};
+use crate::{Call, Ctx, Methods, Reply};
 
 pub(super) fn register(methods: &mut Methods<'_>) {
     for (id, handler) in [
@@ -24,10 +23,6 @@ pub(super) fn register(methods: &mut Methods<'_>) {
     ] {
         methods.add(&format!("run.namespaces.{id}"), handler);
     }
-    methods
-        .add("run.projects.locations.jobs.getIamPolicy", get_policy)
-        .add("run.projects.locations.jobs.setIamPolicy", set_policy)
-        .add("run.projects.locations.jobs.testIamPermissions", test_permissions);
 }
 
 fn create(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
@@ -87,22 +82,4 @@ fn task(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
 
 fn list_tasks(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     listed(&call, ctx.control().run().tasks(place(ctx, &call), selector(&call)?)?)
-}
-
-fn get_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let version = policies::requested_version(call.query("options.requestedPolicyVersion"));
-    Ok(ctx.control().run().job_policy(place(ctx, &call), call.param("jobsId"), version)?.into())
-}
-
-fn set_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let request = Value::Object(call.body().clone());
-    Ok(ctx.control().run().set_job_policy(place(ctx, &call), call.param("jobsId"), &request)?.into())
-}
-
-fn test_permissions(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let permissions = policies::permissions(call.body());
-    let run = ctx.control().run();
-    let held =
-        run.test_job_permissions(place(ctx, &call), call.param("jobsId"), &permissions, ctx.principal())?;
-    Ok(held.into())
 }

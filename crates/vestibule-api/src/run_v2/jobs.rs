@@ -6,7 +6,7 @@ use vestibule_control::run::Caller;
 
 use super::{MAX_PAGE_SIZE, PAGE_SIZE, by_age, caller};
 use crate::run_v1::place;
-use crate::{Call, Ctx, Methods, Reply, list, policies};
+use crate::{Call, Ctx, Methods, Reply, list};
 
 pub(super) fn register(methods: &mut Methods<'_>) {
     methods
@@ -16,9 +16,6 @@ pub(super) fn register(methods: &mut Methods<'_>) {
         .add("run.projects.locations.jobs.patch", patch)
         .add("run.projects.locations.jobs.delete", delete)
         .add("run.projects.locations.jobs.run", run)
-        .add("run.projects.locations.jobs.getIamPolicy", get_policy)
-        .add("run.projects.locations.jobs.setIamPolicy", set_policy)
-        .add("run.projects.locations.jobs.testIamPermissions", test_permissions)
         .add("run.projects.locations.jobs.executions.get", execution)
         .add("run.projects.locations.jobs.executions.list", list_executions)
         .add("run.projects.locations.jobs.executions.cancel", cancel)
@@ -62,24 +59,6 @@ fn delete(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
 fn run(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     let (caller, place) = (trying(ctx, &call), place(ctx, &call));
     Ok(ctx.control().run().run_job_v2(caller, place, call.param("jobsId"), call.body())?.into())
-}
-
-fn get_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let version = policies::requested_version(call.query("options.requestedPolicyVersion"));
-    Ok(ctx.control().run().job_policy(place(ctx, &call), call.param("jobsId"), version)?.into())
-}
-
-fn set_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let request = Value::Object(call.body().clone());
-    Ok(ctx.control().run().set_job_policy(place(ctx, &call), call.param("jobsId"), &request)?.into())
-}
-
-fn test_permissions(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let permissions = policies::permissions(call.body());
-    let run = ctx.control().run();
-    let held =
-        run.test_job_permissions(place(ctx, &call), call.param("jobsId"), &permissions, ctx.principal())?;
-    Ok(held.into())
 }
 
 fn execution(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {

@@ -1,29 +1,19 @@
 //! Making and changing services.
 
-use serde_json::{Map, Value, json};
-use vestibule_model::{id, time};
+use serde_json::{Value, json};
+use vestibule_model::time;
 
 use super::annotation::{
     self, CREATOR, INGRESS, INGRESS_STATUS, LAST_MODIFIER, LOCATION, OPERATION_ID, URLS,
 };
-use super::name::{self, DEFAULT_LOCATION, Kind, Name, Place};
+use super::name::{self, Kind, Name, Place};
 use super::operations::{self, Verb};
+use super::wanted::{Replacement, ServerWritten, Wanted, already_exists, metadata, name_in};
 use super::{Caller, Run, json as reach, read, revision, status, template, url, validate};
 use crate::{ANSWER_WITHIN, Change, Document, Error};
 
 /// Revisions of a service that are kept, as many as Cloud Run keeps. Tests need not make a thousand.
 pub(super) const KEEP_REVISIONS: usize = if cfg!(test) { 30 } else { 1000 };
-
-/// What a client wants a service or a job to be.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
-    pub(super) labels: Document,
-    pub(super) annotations: Document,
-    /// `template` and, of a service, `traffic`.
-    pub(super) spec: Document,
-    /// Make a revision even if the template is the same.
-    pub(super) force: bool,
-}
 
 /// What a change made of it.
 pub(super) struct Written {
@@ -33,53 +23,28 @@ pub(super) struct Written {
     pub(super) operation: Option<String>,
 }
 
-impl Wanted {
-    /// Reads a v1 document of a kind.
-    pub(super) fn from_v1(mut body: Document, expected: &str) -> Result<Wanted, Error> {
-        if let Some(kind) = body.get("kind").and_then(Value::as_str)
-            && kind != expected
-        {
-            return Err(Error::invalid("kind", kind, format!("Must be {expected}.")));
-        }
-        let mut metadata = take_object(&mut body, "metadata");
-        Ok(Wanted {
-            labels: take_object(&mut metadata, "labels"),
-            annotations: take_object(&mut metadata, "annotations"),
-            spec: take_object(&mut body, "spec"),
-            force: false,
-        })
-    }
+/// Labels and annotations of services that are not for clients to say.
+const SERVER: ServerWritten = ServerWritten { labels: &[LOCATION], annotations: annotation::SERVER_WRITTEN };
 
-    /// Fills in what was left out, and drops what is not for clients to say.
-    fn complete(&mut self, name: &Name) {
-        self.labels.remove(LOCATION);
-        self.annotations.retain(|key, _| !annotation::SERVER_WRITTEN.contains(&key.as_str()));
-        self.annotations.entry(INGRESS).or_insert_with(|| "all".into());
-        for (_, value) in self.spec.iter_mut() {
-            reach::prune_nulls(value);
-        }
-        self.spec.retain(|member, _| matches!(member.as_str(), "template" | "traffic"));
-        template::complete(reach::object_mut(&mut self.spec, "template"), &name.project);
-        let traffic = self.spec.entry("traffic").or_insert(Value::Null);
-        if reach::same(traffic, &Value::Null) {
-            *traffic = json!([{ "latestRevision": true, "percent": 100 }]);
-        }
+/// Fills in what was left out of a service, and drops what is not for clients to say.
+fn complete(wanted: &mut Wanted, name: &Name) {
+    wanted.drop_texts(SERVER);
+    wanted.annotations.entry(INGRESS).or_insert_with(|| "all".into());
+    for (_, value) in wanted.spec.iter_mut() {
+        reach::prune_nulls(value);
     }
-}
-
-fn take_object(parent: &mut Document, member: &str) -> Document {
-    match parent.remove(member) {
-        Some(Value::Object(object)) => object,
-        _ => Map::new(),
+    wanted.spec.retain(|member, _| matches!(member.as_str(), "template" | "traffic"));
+    template::complete(reach::object_mut(&mut wanted.spec, "template"), &name.project);
+    let traffic = wanted.spec.entry("traffic").or_insert(Value::Null);
+    if reach::same(traffic, &Value::Null) {
+        *traffic = json!([{ "latestRevision": true, "percent": 100 }]);
     }
 }
 
 impl Run<'_> {
     /// Makes a service from a v1 document. Returns it, ready if the runtime was quick.
     pub fn create(&self, caller: Caller<'_>, place: Place<'_>, body: Document) -> Result<Value, Error> {
-        let service =
-            reach::text(body.get("metadata").unwrap_or(&Value::Null), &["name"]).unwrap_or_default();
-        let name = new_name(place, service)?;
+        let name = name_in(place, &body)?;
         let wanted = Wanted::from_v1(body, "Service")?;
         let (written, _) = self.make(caller, &name, wanted)?;
         Ok(self.answer(caller, &name, written))
@@ -93,17 +58,10 @@ impl Run<'_> {
         service: &str,
         body: Document,
     ) -> Result<Value, Error> {
-        let metadata = body.get("metadata").cloned().unwrap_or_default();
-        if let Some(other) = reach::text(&metadata, &["name"])
-            && other != service
-        {
-            return Err(Error::invalid("metadata.name", other, "The name cannot be changed."));
-        }
-        let version = reach::text(&metadata, &["resourceVersion"]).map(str::to_owned);
-        let wanted = Wanted::from_v1(body, "Service")?;
+        let replacement = Replacement::from_v1(body, "Service", service)?;
         let name = name::locate(&self.control.view(), place, Kind::Service, service)?;
-        let written =
-            self.rewrite(caller, &name, |_| Ok(wanted), |old| check_version(&name, old, version.as_deref()))?;
+        let (wanted, check) = replacement.parts(&name);
+        let written = self.rewrite(caller, &name, |_| Ok(wanted), check)?;
         Ok(self.answer(caller, &name, written))
     }
 
@@ -127,9 +85,7 @@ impl Run<'_> {
     ) -> Result<(Written, Name), Error> {
         let written = self.commit(caller, name, |change| {
             if change.exists(&name.key(Kind::Service)) {
-                return Err(Error::AlreadyExists {
-                    message: format!("Resource '{}' already exists.", name.name),
-                });
+                return Err(already_exists(name));
             }
             write(change, name, None, wanted, caller.email)
         })?;
@@ -169,27 +125,6 @@ impl Run<'_> {
     }
 }
 
-/// The name of a service or a job to be made.
-pub(super) fn new_name(place: Place<'_>, name: &str) -> Result<Name, Error> {
-    name::check_name(name)?;
-    let location = place.location.unwrap_or(DEFAULT_LOCATION);
-    name::check_location(location)?;
-    Ok(Name::new(place.project, location, name))
-}
-
-pub(super) fn check_version(name: &Name, old: &Value, sent: Option<&str>) -> Result<(), Error> {
-    let current = reach::text(old, &["metadata", "resourceVersion"]).unwrap_or_default();
-    match sent {
-        Some(sent) if sent != current => Err(Error::Aborted {
-            message: format!(
-                "Conflict for resource '{}': version '{sent}' was specified but current version is '{current}'.",
-                name.name
-            ),
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// Stages a service, and the revision and the operation that come with it. Stages nothing if nothing changes.
 fn write(
     change: &mut Change<'_>,
@@ -198,7 +133,7 @@ fn write(
     mut wanted: Wanted,
     caller: &str,
 ) -> Result<Written, Error> {
-    wanted.complete(name);
+    complete(&mut wanted, name);
     let hosts = url::hosts(name);
     let spec = Value::Object(wanted.spec.clone());
     validate::service(&wanted.annotations, &spec, &hosts)?;
@@ -225,16 +160,7 @@ fn write(
 
 /// Whether a client asks for what there already is.
 fn is_same(old: &Value, wanted: &Wanted, spec: &Value) -> bool {
-    let own = |map: &Value, server: &[&str]| {
-        let mut map = map.as_object().cloned().unwrap_or_default();
-        map.retain(|key, _| !server.contains(&key.as_str()));
-        Value::Object(map)
-    };
-    reach::same(&own(&old["metadata"]["labels"], &[LOCATION]), &Value::Object(wanted.labels.clone()))
-        && reach::same(
-            &own(&old["metadata"]["annotations"], annotation::SERVER_WRITTEN),
-            &Value::Object(wanted.annotations.clone()),
-        )
+    wanted.has_texts_of(old, SERVER)
         && reach::same(&old["spec"]["template"], &spec["template"])
         && old["spec"]["traffic"] == spec["traffic"]
 }
@@ -249,8 +175,6 @@ fn document(
     caller: &str,
     operation: &str,
 ) -> Value {
-    let number = name.project_number();
-    let before = |field: &str| old.map(|old| old["metadata"][field].clone()).filter(|value| !value.is_null());
     let creator =
         old.and_then(|old| reach::text(old, &["metadata", "annotations", CREATOR])).unwrap_or(caller);
     // Until the runtime obeys, the old ingress is in force.
@@ -269,21 +193,11 @@ fn document(
     }
     let mut labels = wanted.labels.clone();
     labels.insert(LOCATION.to_owned(), name.location.as_str().into());
-    let generation = before("generation").and_then(|generation| generation.as_i64()).unwrap_or(0) + 1;
+    let path = ("serving.knative.dev/v1", "services");
     json!({
-        "apiVersion": "serving.knative.dev/v1",
+        "apiVersion": path.0,
         "kind": "Service",
-        "metadata": {
-            "name": name.name,
-            "namespace": number,
-            "selfLink": format!("/apis/serving.knative.dev/v1/namespaces/{number}/services/{}", name.name),
-            "uid": before("uid").unwrap_or_else(|| id::uuid().into()),
-            "resourceVersion": revision::version(change.now()),
-            "generation": generation,
-            "creationTimestamp": before("creationTimestamp").unwrap_or_else(|| time::rfc3339(change.now()).into()),
-            "labels": labels,
-            "annotations": annotations,
-        },
+        "metadata": metadata(change, name, old, path, (labels, annotations)),
         "spec": spec,
         "status": old.map(|old| old["status"].clone()).unwrap_or_default(),
     })

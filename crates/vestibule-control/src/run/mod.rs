@@ -30,6 +30,7 @@ mod traffic;
 mod url;
 pub mod v2;
 mod validate;
+mod wanted;
 
 #[cfg(test)]
 mod testing;
@@ -41,6 +42,7 @@ pub use images::ImageUse;
 pub use instance_secrets::InstanceSecrets;
 pub use name::{DEFAULT_LOCATION, Place};
 pub use operations::{KEEP_FOR, WAIT_LIMIT};
+pub use policy::Guarded;
 pub use read::Listing;
 
 use crate::Control;

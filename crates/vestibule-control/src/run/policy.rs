@@ -8,64 +8,49 @@ use super::Run;
 use super::name::{self, Kind, Name, Place};
 use crate::{ANSWER_WITHIN, Error, iam};
 
+/// What has a policy of its own.
+#[derive(Debug, Clone, Copy)]
+pub enum Guarded<'a> {
+    /// A service, by its name.
+    Service(&'a str),
+    /// A job, by its name.
+    Job(&'a str),
+}
+
+impl<'a> Guarded<'a> {
+    fn kind(self) -> Kind {
+        match self {
+            Guarded::Service(_) => Kind::Service,
+            Guarded::Job(_) => Kind::Job,
+        }
+    }
+
+    fn name(self) -> &'a str {
+        match self {
+            Guarded::Service(name) | Guarded::Job(name) => name,
+        }
+    }
+
+    fn context(self, resource: String) -> Context {
+        match self {
+            Guarded::Service(_) => Context::run_service(resource),
+            Guarded::Job(_) => Context::run_job(resource),
+        }
+    }
+}
+
 impl Run<'_> {
-    /// The policy of a service, for a client that understands policies up to `version`.
-    pub fn policy(&self, place: Place<'_>, service: &str, version: u8) -> Result<Value, Error> {
-        self.policy_of(place, Kind::Service, service, version)
-    }
-
-    /// Replaces the policy of a service by the one in the request. Returns once it is obeyed.
-    pub fn set_policy(&self, place: Place<'_>, service: &str, request: &Value) -> Result<Value, Error> {
-        self.set_policy_of(place, Kind::Service, service, request)
-    }
-
-    /// Which of the permissions the caller has on a service. The service need not exist: gcloud asks before it makes
-    /// one, and what the project grants is the answer then.
-    pub fn test_permissions(
-        &self,
-        place: Place<'_>,
-        service: &str,
-        permissions: &[String],
-        principal: &Principal,
-    ) -> Result<Value, Error> {
-        self.test_permissions_of(place, Kind::Service, service, permissions, principal)
-    }
-
-    /// The policy of a job, for a client that understands policies up to `version`.
-    pub fn job_policy(&self, place: Place<'_>, job: &str, version: u8) -> Result<Value, Error> {
-        self.policy_of(place, Kind::Job, job, version)
-    }
-
-    /// Replaces the policy of a job by the one in the request.
-    pub fn set_job_policy(&self, place: Place<'_>, job: &str, request: &Value) -> Result<Value, Error> {
-        self.set_policy_of(place, Kind::Job, job, request)
-    }
-
-    /// Which of the permissions the caller has on a job, which need not exist.
-    pub fn test_job_permissions(
-        &self,
-        place: Place<'_>,
-        job: &str,
-        permissions: &[String],
-        principal: &Principal,
-    ) -> Result<Value, Error> {
-        self.test_permissions_of(place, Kind::Job, job, permissions, principal)
-    }
-
-    fn policy_of(&self, place: Place<'_>, kind: Kind, name: &str, version: u8) -> Result<Value, Error> {
+    /// The policy of a service or a job, for a client that understands policies up to `version`.
+    pub fn policy(&self, place: Place<'_>, of: Guarded<'_>, version: u8) -> Result<Value, Error> {
         let view = self.control.view();
-        let name = name::locate(&view, place, kind, name)?;
-        Ok(iam::policy_at(&view, &name.policy_key(kind)).to_json(version))
+        let name = name::locate(&view, place, of.kind(), of.name())?;
+        Ok(iam::policy_at(&view, &name.policy_key(of.kind())).to_json(version))
     }
 
-    fn set_policy_of(
-        &self,
-        place: Place<'_>,
-        kind: Kind,
-        name: &str,
-        request: &Value,
-    ) -> Result<Value, Error> {
-        let name = name::locate(&self.control.view(), place, kind, name)?;
+    /// Replaces the policy of a service or a job by the one in the request. Returns once it is obeyed.
+    pub fn set_policy(&self, place: Place<'_>, of: Guarded<'_>, request: &Value) -> Result<Value, Error> {
+        let kind = of.kind();
+        let name = name::locate(&self.control.view(), place, kind, of.name())?;
         let (policy, revision) = self.control.change(|change| {
             if !change.exists(&name.key(kind)) {
                 return Err(name.not_found(kind));
@@ -76,24 +61,22 @@ impl Run<'_> {
         Ok(policy)
     }
 
-    fn test_permissions_of(
+    /// Which of the permissions the caller has on a service or a job. It need not exist: gcloud asks before it makes
+    /// one, and what the project grants is the answer then.
+    pub fn test_permissions(
         &self,
         place: Place<'_>,
-        kind: Kind,
-        name: &str,
+        of: Guarded<'_>,
         permissions: &[String],
         principal: &Principal,
     ) -> Result<Value, Error> {
         let view = self.control.view();
         let location = place.location.unwrap_or(name::DEFAULT_LOCATION);
-        let name = name::locate(&view, place, kind, name)
-            .unwrap_or_else(|_| Name::new(place.project, location, name));
+        let name = name::locate(&view, place, of.kind(), of.name())
+            .unwrap_or_else(|_| Name::new(place.project, location, of.name()));
         let policies =
-            [iam::policy_at(&view, &name.policy_key(kind)), iam::project_policy(&view, place.project)];
-        let context = match kind {
-            Kind::Job => Context::run_job(name.relative(kind)),
-            _ => Context::run_service(name.relative(kind)),
-        };
+            [iam::policy_at(&view, &name.policy_key(of.kind())), iam::project_policy(&view, place.project)];
+        let context = of.context(name.relative(of.kind()));
         let held = iam::held(&policies, permissions, principal, &context)?;
         Ok(if held.is_empty() { json!({}) } else { json!({ "permissions": held }) })
     }

@@ -19,17 +19,18 @@ mod tests;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use vestibule_model::{id, time};
+use vestibule_model::time;
 use vestibule_store::View;
 
 use super::annotation::{
     JOB_CREATOR, JOB_LAST_MODIFIER, JOB_SERVER_LABELS, JOB_SERVER_WRITTEN, JOB_UPDATED, LOCATION,
     OPERATION_ID,
 };
-use super::change::{Wanted, Written, check_version, new_name};
+use super::change::Written;
 use super::name::{self, Kind, Name, Place};
 use super::operations::{self, Verb};
-use super::{Caller, Run, delete, json as reach, revision};
+use super::wanted::{Replacement, ServerWritten, Wanted, already_exists, metadata, name_in};
+use super::{Caller, Run, delete, json as reach};
 use crate::{ANSWER_WITHIN, Change, Document, Error};
 
 pub(super) use compile::desired;
@@ -38,11 +39,13 @@ pub(super) use execution::{is_over, job_of};
 /// Members of a job that begin an execution as soon as the job is written. The token is the end of its name.
 const TOKENS: [&str; 2] = ["startExecutionToken", "runExecutionToken"];
 
+/// Labels and annotations of jobs that are not for clients to say.
+const SERVER: ServerWritten = ServerWritten { labels: JOB_SERVER_LABELS, annotations: JOB_SERVER_WRITTEN };
+
 impl Run<'_> {
     /// Makes a job from a v1 document.
     pub fn create_job(&self, caller: Caller<'_>, place: Place<'_>, body: Document) -> Result<Value, Error> {
-        let job = reach::text(body.get("metadata").unwrap_or(&Value::Null), &["name"]).unwrap_or_default();
-        let name = new_name(place, job)?;
+        let name = name_in(place, &body)?;
         let wanted = Wanted::from_v1(body, "Job")?;
         let written = self.make_job(caller, &name, wanted)?;
         Ok(self.job_now(caller, &name, written))
@@ -56,16 +59,9 @@ impl Run<'_> {
         job: &str,
         body: Document,
     ) -> Result<Value, Error> {
-        let metadata = body.get("metadata").cloned().unwrap_or_default();
-        if let Some(other) = reach::text(&metadata, &["name"])
-            && other != job
-        {
-            return Err(Error::invalid("metadata.name", other, "The name cannot be changed."));
-        }
-        let version = reach::text(&metadata, &["resourceVersion"]).map(str::to_owned);
-        let wanted = Wanted::from_v1(body, "Job")?;
+        let replacement = Replacement::from_v1(body, "Job", job)?;
         let name = name::locate(&self.control.view(), place, Kind::Job, job)?;
-        let check = |old: &Value| check_version(&name, old, version.as_deref());
+        let (wanted, check) = replacement.parts(&name);
         let written = self.rewrite_job(caller, &name, |_| Ok(wanted), check)?;
         Ok(self.job_now(caller, &name, written))
     }
@@ -126,8 +122,7 @@ impl Run<'_> {
     pub(super) fn make_job(&self, caller: Caller<'_>, name: &Name, wanted: Wanted) -> Result<Written, Error> {
         self.commit_job(caller, |change| {
             if change.exists(&name.key(Kind::Job)) {
-                let message = format!("Resource '{}' already exists.", name.name);
-                return Err(Error::AlreadyExists { message });
+                return Err(already_exists(name));
             }
             write(change, name, None, wanted, caller.email)
         })
@@ -262,8 +257,7 @@ fn write(
     mut wanted: Wanted,
     caller: &str,
 ) -> Result<Written, Error> {
-    wanted.labels.retain(|key, _| !JOB_SERVER_LABELS.contains(&key.as_str()));
-    wanted.annotations.retain(|key, _| !JOB_SERVER_WRITTEN.contains(&key.as_str()));
+    wanted.drop_texts(SERVER);
     template::complete(&mut wanted.spec, &name.project);
     let spec = Value::Object(std::mem::take(&mut wanted.spec));
     template::check(&wanted.annotations, &spec)?;
@@ -300,18 +294,7 @@ fn token(job: &Value) -> Option<&str> {
 
 /// Whether a client asks for what there already is.
 fn is_same(old: &Value, wanted: &Wanted, spec: &Value) -> bool {
-    let own = |map: &Value, server: &[&str]| {
-        let mut map = map.as_object().cloned().unwrap_or_default();
-        map.retain(|key, _| !server.contains(&key.as_str()));
-        Value::Object(map)
-    };
-    let metadata = &old["metadata"];
-    reach::same(&own(&metadata["labels"], JOB_SERVER_LABELS), &Value::Object(wanted.labels.clone()))
-        && reach::same(
-            &own(&metadata["annotations"], JOB_SERVER_WRITTEN),
-            &Value::Object(wanted.annotations.clone()),
-        )
-        && reach::same(&old["spec"], spec)
+    wanted.has_texts_of(old, SERVER) && reach::same(&old["spec"], spec)
 }
 
 /// The job's document.
@@ -324,9 +307,7 @@ fn document(
     caller: &str,
     operation: &str,
 ) -> Value {
-    let number = name.project_number();
     let now = time::rfc3339(change.now());
-    let before = |field: &str| old.map(|old| old["metadata"][field].clone()).filter(|value| !value.is_null());
     let creator = old.and_then(|old| reach::text(old, &["metadata", "annotations", JOB_CREATOR]));
     let mut annotations = wanted.annotations.clone();
     for (key, value) in
@@ -337,21 +318,11 @@ fn document(
     let mut labels = wanted.labels.clone();
     labels.insert(LOCATION.to_owned(), name.location.as_str().into());
     labels.insert(JOB_UPDATED.to_owned(), now.as_str().into());
-    let generation = before("generation").and_then(|generation| generation.as_i64()).unwrap_or(0) + 1;
+    let path = ("run.googleapis.com/v1", "jobs");
     json!({
-        "apiVersion": "run.googleapis.com/v1",
+        "apiVersion": path.0,
         "kind": "Job",
-        "metadata": {
-            "name": name.name,
-            "namespace": number,
-            "selfLink": format!("/apis/run.googleapis.com/v1/namespaces/{number}/jobs/{}", name.name),
-            "uid": before("uid").unwrap_or_else(|| id::uuid().into()),
-            "resourceVersion": revision::version(change.now()),
-            "generation": generation,
-            "creationTimestamp": before("creationTimestamp").unwrap_or_else(|| now.as_str().into()),
-            "labels": labels,
-            "annotations": annotations,
-        },
+        "metadata": metadata(change, name, old, path, (labels, annotations)),
         "spec": spec,
         "vestibule": {
             "executions": old.map_or(0, |old| old["vestibule"]["executions"].as_u64().unwrap_or(0)),

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::super::annotation as a;
-use super::super::change::Wanted;
 use super::super::json as reach;
+use super::super::wanted::Wanted;
 use crate::{Document, Error, document};
 
 /// Parts of a service that are documented and not built.

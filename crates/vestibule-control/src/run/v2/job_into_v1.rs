@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::super::annotation as a;
-use super::super::change::Wanted;
 use super::super::json as reach;
+use super::super::wanted::Wanted;
 use super::into_v1::{carry, container, own, seconds, surroundings, volume};
 use crate::{Document, Error, document};
 

@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
-use super::super::change::{Written, new_name};
+use super::super::change::Written;
 use super::super::jobs::{self, show};
 use super::super::name::{self, Kind, Name, Place};
 use super::super::operations::{self, Api};
 use super::super::read;
+use super::super::wanted::new_name;
 use super::super::{Caller, Run};
 use super::{check_etag, finished, into_v2_terms, job_into_v1, job_view, region, renamed};
 use crate::{Document, Error, document};

@@ -23,9 +23,10 @@ use serde_json::{Value, json};
 pub(super) use job_view::{execution, job};
 pub(super) use view::service;
 
-use super::change::{Written, new_name};
+use super::change::Written;
 use super::name::{self, Kind, Name, Place};
 use super::operations::{self, Api};
+use super::wanted::new_name;
 use super::{Caller, Run, json as reach, read, revision};
 use crate::{Document, Error, document, mask};
 
