@@ -3,7 +3,7 @@
 //! `forward BACKEND [--workers N] [--tls PEM] [--url-map FILE] [--no-logs] [--other BACKEND]`.
 //!
 //! Prints where it listens. With `FORWARD_NETWORKS=namespace` that is inside a network namespace, and the namespace of
-//! a client in it is printed too. With another backend every line of standard input has it take the next map, which
+//! a client in it is printed too; with `ruled` there are a second client and firewall rules besides. With another backend every line of standard input has it take the next map, which
 //! sends everything to the one or the other and says so in `x-map`; it prints the map's number once that is served.
 //! Every request is logged, into a temporary directory that goes when the program is ended by closing its standard
 //! input.
@@ -23,19 +23,22 @@ use vestibule_proxy::tls::{Certificate, Tls};
 use vestibule_proxy::{Dependencies, Proxy, ProxyConfig};
 use vestibule_run::{Program, Runtime, RuntimeConfig};
 use vestibule_urlmap::UrlMap;
-use vestibule_vpc::{Loopback, Namespaces, NetworkId, Subnet, Vpc};
+use vestibule_vpc::firewall::{Action, Direction, Traffic};
+use vestibule_vpc::{Addresses, FirewallRule, Loopback, Namespaces, NetworkId, Subnet, Vpc};
 
 const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const PORT: u16 = 8080;
 const SUBNET: Subnet =
     Subnet { range: Ipv4Addr::new(10, 0, 0, 0), prefix: 24, gateway: Ipv4Addr::new(10, 0, 0, 1) };
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const SECOND_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse()?;
     let workers = options.workers;
     let dir = tempfile::tempdir()?;
-    let is_inside = std::env::var("FORWARD_NETWORKS").is_ok_and(|mode| mode == "namespace");
+    let networks = std::env::var("FORWARD_NETWORKS").unwrap_or_default();
+    let is_inside = ["namespace", "ruled"].contains(&networks.as_str());
     let vpc = if is_inside { Vpc::new(Namespaces::new()?) } else { Vpc::new(Loopback::claim()?) };
     let logs = LogStore::open(&dir.path().join("logs"), LogLimits::default())?;
     let runtime = runtime(dir.path().to_owned(), &logs)?;
@@ -50,6 +53,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if is_inside {
         vpc.configure(&network(), &[SUBNET])?;
         let client = vpc.attach(&network(), CLIENT, SUBNET.gateway)?.ok_or("no namespace")?;
+        if networks == "ruled" {
+            vpc.attach(&network(), SECOND_CLIENT, SUBNET.gateway)?;
+            vpc.set_firewall(&network(), &rules())?;
+        }
         println!("{IP}:{PORT} {}", client.network);
     } else {
         println!("{}", vpc.locate(&network(), IP, PORT).ok_or("no listener")?);
@@ -62,6 +69,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     proxy.drain(Duration::from_secs(2));
     runtime.shutdown();
     Ok(())
+}
+
+/// Rules of both directions, so that the kernel asks and tracks all it ever does.
+fn rules() -> [FirewallRule; 2] {
+    let rule = |direction, action, destinations| FirewallRule {
+        name: "rule".into(),
+        direction,
+        priority: 1000,
+        action,
+        sources: Addresses::all(),
+        destinations,
+        traffic: vec![Traffic::ALL],
+    };
+    let nobody = Addresses::network(Ipv4Addr::new(192, 0, 2, 0), 24);
+    [rule(Direction::Ingress, Action::Allow, Addresses::all()), rule(Direction::Egress, Action::Deny, nobody)]
 }
 
 struct Options {

@@ -111,6 +111,11 @@ impl Running {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Has our own proxy take the next map, and waits until it has.
     pub fn change(&mut self) -> Result<(), Failure> {
         let (Some(input), Some(output)) = (&mut self.child.stdin, &mut self.output) else {

@@ -26,8 +26,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::firewall::{Action, Direction};
 use crate::{Driver, FirewallRule, Guest, Mode, NetworkId, Subnet};
 pub use entry::{Place, enter, enter_place};
+use nft::Tracking;
 pub use nft::divert;
 pub use processes::{adopt, bequeath, remount_proc, separate_processes};
 use room::{Inside, Room};
@@ -55,8 +57,38 @@ struct Network {
     /// Addresses on the loopback link that sockets are bound to.
     held: Mutex<BTreeSet<Ipv4Addr>>,
     state: Mutex<NetworkState>,
+    filter: Mutex<Filter>,
     /// Longest packet of new clients, bytes.
     mtu: AtomicU32,
+}
+
+/// What the network's packet filter was last told, and what it depends on.
+#[derive(Default)]
+struct Filter {
+    rules: Vec<FirewallRule>,
+    /// Clients that are or will be connected.
+    clients: usize,
+    /// Connections between clients are tracked: for ever from then on, so that no change of rules cuts what is under
+    /// way.
+    tracks: bool,
+}
+
+impl Filter {
+    /// Two clients, and a rule that lets anything in: without both, nothing goes from client to client.
+    fn must_track(&self) -> bool {
+        let lets_in =
+            |rule: &FirewallRule| (rule.direction, rule.action) == (Direction::Ingress, Action::Allow);
+        self.tracks || self.clients > 1 && self.rules.iter().any(lets_in)
+    }
+
+    /// Has the kernel obey.
+    fn apply(&mut self, room: &Room) -> io::Result<()> {
+        let tracks = self.must_track();
+        let (rules, tracking) = (self.rules.clone(), if tracks { Tracking::On } else { Tracking::Off });
+        room.run(move |_| nft::replace(&rules, tracking))?;
+        self.tracks = tracks;
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -72,7 +104,7 @@ impl Namespaces {
     /// another.
     pub fn new() -> io::Result<Namespaces> {
         let (router, guest) = (Room::open("probe")?, Room::open("probe vm")?);
-        let no_filter = router.run(|_| Ok(nft::replace(&[]).err()))?;
+        let no_filter = router.run(|_| Ok(nft::replace(&[], Tracking::On).err()))?;
         let filter = no_filter.is_none();
         router.run(move |inside| route(inside, filter))?;
         plug(
@@ -97,10 +129,19 @@ impl Namespaces {
         let room = Room::open(id.short())?;
         let filter = self.no_filter.is_none();
         room.run(move |inside| route(inside, filter))?;
-        let (sockets, held, state) = Default::default();
-        let network = Arc::new(Network { room, sockets, held, state, mtu: AtomicU32::new(DEFAULT_MTU) });
+        let (sockets, held, state, filter) = Default::default();
+        let network = Network { room, sockets, held, state, filter, mtu: AtomicU32::new(DEFAULT_MTU) };
+        let network = Arc::new(network);
         networks.insert(id.clone(), network.clone());
         Ok(network)
+    }
+
+    /// Makes the packet filter ready for one more client, before it has a cable.
+    fn expect_client(&self, network: &Network) -> io::Result<()> {
+        let mut filter = lock(&network.filter);
+        filter.clients += 1;
+        let is_ready = self.no_filter.is_some() || filter.must_track() == filter.tracks;
+        if is_ready { Ok(()) } else { filter.apply(&network.room) }
     }
 
     fn known(&self, id: &NetworkId) -> Option<Arc<Network>> {
@@ -114,19 +155,24 @@ fn route(inside: &Inside, filter: bool) -> io::Result<()> {
     fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1")?;
     // Whoever asks for what nobody has should hear so at once. Routing limits these answers already.
     fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")?;
-    speak_ipv4_only();
+    suit_cables();
     if filter {
         // Before the first packet is forwarded.
-        nft::replace(&[])?;
+        nft::replace(&[], Tracking::Off)?;
         fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     }
     inside.netlink(async |handle| link::up(handle, link::LOOPBACK).await)
 }
 
-/// For links of this namespace to come: networks here speak IPv4, and nobody needs the link-local addresses of the
-/// other. Nothing to do where the machine has no IPv6.
-fn speak_ipv4_only() {
+/// Settings of every namespace here, the router's and a client's; without them all works, but slower.
+fn suit_cables() {
+    // For links to come: networks here speak IPv4, and nobody needs the link-local addresses of the other. Nothing to
+    // do where the machine has no IPv6.
     let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    // A cable has no bottleneck whose rate must be found out: what paces by timers (BBR, say, where that is the
+    // machine's default) only costs, and a pause is no reason to begin slowly again.
+    let _ = fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno");
+    let _ = fs::write("/proc/sys/net/ipv4/tcp_slow_start_after_idle", "0");
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -134,6 +180,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Network {
+    /// A client is gone, or did not come after all.
+    fn miss_client(&self) {
+        let mut filter = lock(&self.filter);
+        filter.clients = filter.clients.saturating_sub(1);
+    }
+
     /// Puts an address on the loopback link, so that sockets can be bound to it.
     fn hold(&self, ip: Ipv4Addr) -> io::Result<()> {
         let mut held = lock(&self.held);
@@ -200,8 +252,9 @@ impl Driver for Namespaces {
     fn set_firewall(&self, id: &NetworkId, rules: &[FirewallRule]) -> io::Result<()> {
         let network = self.known(id).filter(|_| self.no_filter.is_none());
         let Some(network) = network else { return Ok(()) };
-        let rules = rules.to_vec();
-        network.room.run(move |_| nft::replace(&rules))
+        let mut filter = lock(&network.filter);
+        filter.rules = rules.to_vec();
+        filter.apply(&network.room)
     }
 
     fn firewall_gap(&self) -> Option<String> {
@@ -270,11 +323,14 @@ impl Driver for Namespaces {
         let outside = format!("vm{}", self.guests.fetch_add(1, Ordering::Relaxed));
         let descriptor = guest.namespace().try_clone_to_owned()?;
         let mtu = network.mtu.load(Ordering::Relaxed);
-        let alone = guest.run(|_| {
-            speak_ipv4_only();
-            Ok(())
+        let expected = self.expect_client(&network);
+        let suited = expected.and_then(|()| {
+            guest.run(|_| {
+                suit_cables();
+                Ok(())
+            })
         });
-        let ready = alone.and_then(|()| {
+        let ready = suited.and_then(|()| {
             plug(&network.room, &outside, descriptor, ip, mtu)?;
             guest.run(move |inside| {
                 inside.netlink(async |handle| {
@@ -286,14 +342,18 @@ impl Driver for Namespaces {
                 })
             })
         });
-        if let Err(error) = ready {
-            unplug(&network.room, &outside);
-            return Err(error);
-        }
-        let described = Guest::of(guest.namespace())?;
+        let described = match ready.and_then(|()| Guest::of(guest.namespace())) {
+            Ok(described) => described,
+            Err(error) => {
+                unplug(&network.room, &outside);
+                network.miss_client();
+                return Err(error);
+            }
+        };
         let before = lock(&network.state).guests.insert(ip, (guest, outside));
         if let Some((_room, outside)) = before {
             unplug(&network.room, &outside);
+            network.miss_client();
         }
         Ok(Some(described))
     }
@@ -303,6 +363,7 @@ impl Driver for Namespaces {
         let guest = lock(&network.state).guests.remove(&ip);
         if let Some((_room, outside)) = guest {
             unplug(&network.room, &outside);
+            network.miss_client();
         }
     }
 }

@@ -7,8 +7,12 @@
 //! - From a client to an address of the network itself (`input`), a virtual IP say, only `egress` is asked, and only
 //!   if there are egress rules. From the network to a client (`output`: the proxy to an endpoint) only `ingress`.
 //!   Here connections are not tracked: the sockets are ours, and TCP itself accepts nothing that did not begin with
-//!   the packet that was asked about. Tracking would cost every request to the load balancer for nothing.
+//!   the packet that was asked about. Of other protocols the network's own addresses only answer.
 //! - 169.254.169.254, the resolver and the metadata server, is outside all rules, as on Google's networks.
+//!
+//! Every hook costs every packet, used or not, and those of connection tracking cost the most: a request to a virtual
+//! IP would pay more for them than for its cable. So they are there only where connections between clients can be
+//! ([`Tracking`]), and what goes to and from the network's own addresses meets one chain each way at most.
 
 mod divert;
 mod message;
@@ -60,13 +64,21 @@ const ELEMENTS_AT_ONCE: usize = 2000;
 const ADDRESS_TYPE: u32 = 7;
 const PORT_TYPE: u32 = 13;
 
+/// Whether clients can reach each other at all, so that their connections must be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracking {
+    /// Nothing goes from client to client, whatever the rules say.
+    Off,
+    On,
+}
+
 /// Makes the calling thread's network namespace obey these rules and the implied ones, and no others.
-pub fn replace(rules: &[FirewallRule]) -> io::Result<()> {
-    let (bytes, receipt) = ruleset(rules).end();
+pub fn replace(rules: &[FirewallRule], tracking: Tracking) -> io::Result<()> {
+    let (bytes, receipt) = ruleset(rules, tracking).end();
     send(&bytes, receipt)
 }
 
-fn ruleset(rules: &[FirewallRule]) -> Batch {
+fn ruleset(rules: &[FirewallRule], tracking: Tracking) -> Batch {
     let mut table = Table { batch: Batch::begin(), sets: 0 };
     table.recreate();
     table.chain("ingress");
@@ -79,8 +91,14 @@ fn ruleset(rules: &[FirewallRule]) -> Batch {
     for rule in &egress {
         table.firewall_rule("egress", rule);
     }
-    table.untracked();
-    table.forward();
+    match tracking {
+        // Where nothing is forwarded the kernel needs no rule for it: the chain's policy is to drop.
+        Tracking::Off => table.hook("forward", FORWARD, FILTER, DROP),
+        Tracking::On => {
+            table.untracked();
+            table.forward();
+        }
+    }
     table.output();
     // Without egress rules clients may reach every address of the network: nothing to ask.
     if !egress.is_empty() {
@@ -209,17 +227,10 @@ impl Table {
         SetId(id)
     }
 
+    /// What goes to the network's own addresses is not tracked.
     fn untracked(&mut self) {
-        self.hook("untrack-in", PREROUTING, RAW, ACCEPT);
-        // What every request needs comes first: a question costs every packet that is asked.
-        self.rule(
-            "untrack-in",
-            &[Step::Protocol(crate::firewall::TCP), Step::ToLocal, Step::Untrack, ACCEPTED],
-        );
-        self.rule("untrack-in", &[Step::Is(Side::Destination, SERVICES), Step::Untrack]);
-        self.hook("untrack-out", OUTPUT, RAW, ACCEPT);
-        self.rule("untrack-out", &[Step::Protocol(crate::firewall::TCP), Step::Untrack, ACCEPTED]);
-        self.rule("untrack-out", &[Step::Is(Side::Source, SERVICES), Step::Untrack]);
+        self.hook("untrack", PREROUTING, RAW, ACCEPT);
+        self.rule("untrack", &[Step::ToLocal, Step::Untrack]);
     }
 
     fn forward(&mut self) {
@@ -233,20 +244,21 @@ impl Table {
 
     fn input(&mut self) {
         self.hook("input", INPUT, FILTER, ACCEPT);
+        // What every request needs comes first: a question costs every packet that is asked.
+        self.rule("input", &[Step::TcpUnderWay, ACCEPTED]);
         self.rule("input", &[Step::FromLoopback, ACCEPTED]);
         self.rule("input", &[Step::Is(Side::Destination, SERVICES), ACCEPTED]);
-        self.rule("input", &[Step::TcpUnderWay, ACCEPTED]);
-        self.rule("input", &[Step::State(ESTABLISHED | RELATED), ACCEPTED]);
         self.rule("input", &[Step::Then(Verdict::Jump("egress"))]);
     }
 
+    /// Before connections are tracked, so that one chain both asks and keeps what the network sends from being tracked.
     fn output(&mut self) {
-        self.hook("output", OUTPUT, FILTER, ACCEPT);
+        self.hook("output", OUTPUT, RAW, ACCEPT);
+        self.rule("output", &[Step::Untrack]);
         self.rule("output", &[Step::TcpUnderWay, ACCEPTED]);
+        // Answers of the resolver and to `ping`, and errors about packets that found no way.
+        self.rule("output", &[Step::NotProtocol(crate::firewall::TCP), ACCEPTED]);
         self.rule("output", &[Step::ToLoopback, ACCEPTED]);
-        self.rule("output", &[Step::Is(Side::Source, SERVICES), ACCEPTED]);
-        // Errors about packets that found no way belong to no connection: only the router itself sends them.
-        self.rule("output", &[Step::State(ESTABLISHED | RELATED | INVALID), ACCEPTED]);
         self.rule("output", &[Step::Then(Verdict::Jump("ingress"))]);
     }
 }

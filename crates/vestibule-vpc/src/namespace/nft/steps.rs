@@ -70,6 +70,7 @@ pub enum Step {
     Is(Side, Ipv4Addr),
     In(Side, SetId),
     Protocol(u8),
+    NotProtocol(u8),
     /// Asks for the protocol itself: TCP, and not the first packet of a connection.
     TcpUnderWay,
     /// After a protocol that has ports.
@@ -117,6 +118,10 @@ impl Step {
             Step::Protocol(protocol) => {
                 meta(list, PROTOCOL);
                 compare(list, EQUAL, &[protocol]);
+            }
+            Step::NotProtocol(protocol) => {
+                meta(list, PROTOCOL);
+                compare(list, NOT_EQUAL, &[protocol]);
             }
             Step::TcpUnderWay => {
                 Step::Protocol(TCP).write(list);

@@ -245,3 +245,87 @@ fn rules_for_a_network_that_is_not_there_change_nothing() {
     assert!(driver.known(&network("never")).is_none());
     assert_eq!(driver.firewall_gap(), None);
 }
+
+/// Whether the kernel tracks connections in a network: only then its first packet may find a state to ask for.
+fn tracks(driver: &Namespaces, net: &NetworkId) -> bool {
+    lock(&driver.network(net).unwrap().filter).tracks
+}
+
+#[test]
+fn connections_are_tracked_once_clients_can_meet_and_from_then_on() {
+    let Some(driver) = namespaces() else { return };
+    let net = network("fw-h");
+    driver.configure(&net, &[SUBNET, FAR_SUBNET]).unwrap();
+    let open = [rule(Direction::Ingress, Action::Allow)];
+    driver.set_firewall(&net, &open).unwrap();
+    driver.attach(&net, HERE, GATEWAY).unwrap().unwrap();
+    assert!(!tracks(&driver, &net), "one client has nobody to meet");
+    let _vip = driver.listen_tcp(&net, VIP, 80, 1).unwrap();
+    let connect = |to| move || TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE);
+    let to_vip = as_client(&driver, &net, HERE, connect((VIP, 80))).unwrap();
+    driver.attach(&net, THERE, FAR_GATEWAY).unwrap().unwrap();
+    assert!(tracks(&driver, &net), "the second client may be reached");
+    let listener = listen_as(&driver, &net, THERE, 80);
+    let mut mine = as_client(&driver, &net, HERE, connect((THERE, 80))).unwrap();
+    let mut theirs = listener.accept().unwrap().0;
+    driver.set_firewall(&net, &[]).unwrap();
+    assert!(tracks(&driver, &net), "what is under way must stay known");
+    mine.write_all(b"ping").unwrap();
+    theirs.read_exact(&mut [0; 4]).unwrap();
+    assert!(!connects(&driver, &net, HERE, (THERE, 80), false), "a new connection");
+    assert_eq!(to_vip.take_error().unwrap().map(|error| error.kind()), None);
+}
+
+#[test]
+fn clients_that_come_and_go_leave_no_trace_in_the_count() {
+    let Some(driver) = namespaces() else { return };
+    let net = network("fw-i");
+    driver.configure(&net, &[SUBNET]).unwrap();
+    driver.set_firewall(&net, &[rule(Direction::Ingress, Action::Allow)]).unwrap();
+    for _ in 0..3 {
+        driver.attach(&net, HERE, GATEWAY).unwrap().unwrap();
+        // The same address again: the one before is put out.
+        driver.attach(&net, HERE, GATEWAY).unwrap().unwrap();
+        driver.detach(&net, HERE);
+        driver.detach(&net, HERE);
+        assert_eq!(lock(&driver.network(&net).unwrap().filter).clients, 0);
+    }
+}
+
+#[test]
+fn an_egress_rule_cuts_no_connection_to_a_virtual_ip_and_stops_datagrams() {
+    let Some(driver) = namespaces() else { return };
+    let net = two_clients(&driver, "fw-j");
+    let listener = driver.listen_tcp(&net, VIP, 80, 1).unwrap().remove(0);
+    listener.set_nonblocking(false).unwrap();
+    let datagrams = driver.bind_udp(&net, VIP, 53).unwrap();
+    let mut mine =
+        as_client(&driver, &net, HERE, move || TcpStream::connect_timeout(&(VIP, 80).into(), PATIENCE))
+            .unwrap();
+    let mut theirs = listener.accept().unwrap().0;
+    let socket = as_client(&driver, &net, HERE, || UdpSocket::bind((HERE, 4000))).unwrap();
+    driver.set_firewall(&net, &[rule(Direction::Egress, Action::Deny)]).unwrap();
+    mine.write_all(b"ping").unwrap();
+    theirs.set_nonblocking(false).unwrap();
+    theirs.read_exact(&mut [0; 4]).unwrap();
+    theirs.write_all(b"pong").unwrap();
+    mine.read_exact(&mut [0; 4]).unwrap();
+    assert!(!connects(&driver, &net, HERE, (VIP, 80), false), "a new connection");
+    socket.send_to(b"no", (VIP, 53)).unwrap();
+    driver.set_firewall(&net, &[]).unwrap();
+    socket.send_to(b"yes", (VIP, 53)).unwrap();
+    let mut buffer = [0; 16];
+    datagrams.set_nonblocking(false).unwrap();
+    datagrams.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (length, _) = datagrams.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"yes", "the forbidden datagram was sent first");
+}
+
+#[test]
+fn a_cable_is_not_taken_for_a_bottleneck() {
+    let Some(driver) = namespaces() else { return };
+    let net = two_clients(&driver, "fw-k");
+    let read = || fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    assert_eq!(as_client(&driver, &net, HERE, read).unwrap().trim(), "reno");
+    assert_eq!(driver.network(&net).unwrap().room.run(move |_| read()).unwrap().trim(), "reno");
+}
