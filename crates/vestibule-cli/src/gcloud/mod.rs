@@ -15,6 +15,7 @@ mod format;
 mod grammar;
 mod iam;
 mod invocation;
+mod located;
 mod logging;
 mod projects;
 mod properties;

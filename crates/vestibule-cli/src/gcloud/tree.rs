@@ -2,18 +2,22 @@
 
 use super::grammar::{Command, Flag, Group};
 use super::invocation::Invocation;
-use super::{GCLOUD_VERSION, auth, compute, config, dns, iam, logging, projects, run, secrets, services};
+use super::{
+    GCLOUD_VERSION, auth, compute, config, dns, iam, located, logging, projects, run, secrets, services,
+};
 use crate::gcloud::error::Failure;
 
 /// All commands.
 pub fn root() -> Group {
     Group::new("gcloud", "Manage the private cloud of a running `vestibule serve`, with the words of gcloud.")
         .group(auth::group())
+        .group(located::certificate_manager())
         .group(compute::group())
         .group(config::group())
         .group(dns::group())
         .group(iam::group())
         .group(logging::group())
+        .group(located::network_security())
         .group(projects::group())
         .group(run::group())
         .group(secrets::group())

@@ -194,13 +194,14 @@ fn finished(
     doc.retain(|member, _| info.writable.contains(&member.as_str()));
     crate::compute::check_labels(&doc, "labels")?;
     kind.validate(change, name, &doc)?;
-    doc.insert("name".into(), name.to_string().into());
-    doc.insert("createTime".into(), created.into());
-    doc.insert("updateTime".into(), time::rfc3339(change.now()).into());
     if info.etag {
+        // Of what clients write alone: a file that was exported can be imported again and again.
         let etag = hash64(Value::Object(doc.clone()).to_string().as_bytes());
         doc.insert("etag".into(), json!(format!("{etag:016x}")));
     }
+    doc.insert("name".into(), name.to_string().into());
+    doc.insert("createTime".into(), created.into());
+    doc.insert("updateTime".into(), time::rfc3339(change.now()).into());
     Ok(Value::Object(doc))
 }
 

@@ -5,11 +5,14 @@ use serde_json::{Map, Value, json};
 use super::link::{Kind, Link, Scope, Scopes, basename};
 use super::ssl_certificates::SSL_CERTIFICATES;
 use super::ssl_policies::SSL_POLICIES;
+use super::transfer;
 use super::url_maps::{URL_MAPS, is_same};
 use super::verbs::{self, Change};
 use crate::gcloud::error::Failure;
+use crate::gcloud::files;
 use crate::gcloud::grammar::{Command, Flag, Group, Rule};
 use crate::gcloud::invocation::{Display, Invocation};
+use crate::gcloud::located;
 
 pub const HTTP: Kind = Kind {
     collection: "targetHttpProxies",
@@ -69,14 +72,33 @@ pub fn https_group() -> Group {
                 .flags(certificate_flags())
                 .flags(policy_flags())
                 .flag(Flag::switch("clear-ssl-policy", "Removes any attached SSL policy from the HTTPS proxy."))
+                .flag(Flag::switch("clear-server-tls-policy", "Removes any attached server TLS policy from the HTTPS proxy."))
                 .rule(Rule::Exclusive(vec![vec!["ssl-policy"], vec!["clear-ssl-policy"]]))
+                .rule(Rule::Exclusive(vec![vec!["server-tls-policy"], vec!["clear-server-tls-policy"]]))
                 .rule(Rule::AnyOf(vec![
                     "ssl-certificates",
                     "url-map",
                     "ssl-policy",
                     "clear-ssl-policy",
+                    "server-tls-policy",
+                    "clear-server-tls-policy",
                     "http-keep-alive-timeout-sec",
                 ])),
+        )
+        .command(
+            Command::new("export", "Export a target HTTPS proxy.", |inv| transfer::export(inv, &HTTPS, NAME))
+                .arg(NAME, "The name of the proxy.")
+                .flags(super::scope_flags())
+                .flag(files::destination_flag()),
+        )
+        .command(
+            Command::new("import", "Import a target HTTPS proxy.", |inv| {
+                transfer::import(inv, &transfer::TARGET_HTTPS_PROXY, NAME)
+            })
+            .about("An existing proxy of the name is replaced by the file's.")
+            .arg(NAME, "The name of the proxy.")
+            .flags(super::scope_flags())
+            .flag(files::source_flag()),
         );
     common(
         group,
@@ -132,6 +154,10 @@ fn policy_flags() -> Vec<Flag> {
         Flag::text("ssl-policy", "The SSL policy: which versions and cipher suites of TLS are offered."),
         Flag::text("ssl-policy-region", "The policy's region. Default: the proxy's."),
         Flag::switch("global-ssl-policy", "The policy is global."),
+        Flag::text(
+            "server-tls-policy",
+            "The server TLS policy: whether clients are asked for certificates, and which are trusted.",
+        ),
     ]
 }
 
@@ -163,6 +189,19 @@ fn ssl_policy(inv: &Invocation<'_>, proxy: &Link) -> Result<Option<String>, Fail
     Ok(Some(SSL_POLICIES.at(inv, &scope, name)?.url(inv.api.base())))
 }
 
+/// A bare name is a policy in the proxy's region.
+fn server_tls_policy(inv: &Invocation<'_>, proxy: &Link) -> Option<String> {
+    let word = inv.args.text("server-tls-policy")?;
+    let location = match &proxy.scope {
+        Scope::Region(region) => region,
+        _ => "global",
+    };
+    Some(format!(
+        "//networksecurity.googleapis.com/{}",
+        located::SERVER_TLS_POLICIES.relative(&inv.project(), location, word)
+    ))
+}
+
 fn create(inv: &Invocation<'_>, kind: &Kind) -> Result<(), Failure> {
     let link = kind.resolve(inv, inv.args.name(NAME))?;
     let Some(url_map) = url_map(inv, &link)? else {
@@ -176,6 +215,9 @@ fn create(inv: &Invocation<'_>, kind: &Kind) -> Result<(), Failure> {
     }
     if let Some(policy) = ssl_policy(inv, &link)? {
         body.insert("sslPolicy".into(), json!(policy));
+    }
+    if let Some(policy) = server_tls_policy(inv, &link) {
+        body.insert("serverTlsPolicy".into(), json!(policy));
     }
     if let Some(description) = inv.args.text("description") {
         body.insert("description".into(), json!(description));
@@ -226,6 +268,11 @@ fn update(inv: &Invocation<'_>, kind: &Kind) -> Result<(), Failure> {
         }
     } else if inv.args.on("clear-ssl-policy") && old.get("sslPolicy").is_some() {
         body.insert("sslPolicy".into(), Value::Null);
+    }
+    if let Some(policy) = server_tls_policy(inv, &link) {
+        body.insert("serverTlsPolicy".into(), json!(policy));
+    } else if inv.args.on("clear-server-tls-policy") && old.get("serverTlsPolicy").is_some() {
+        body.insert("serverTlsPolicy".into(), Value::Null);
     }
     if let Some(seconds) = inv.args.int("http-keep-alive-timeout-sec") {
         body.insert("httpKeepAliveTimeoutSec".into(), json!(seconds));

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::backend_services::BACKEND_SERVICES;
 use super::link::Kind;
+use super::target_proxies::HTTPS;
 use super::url_maps::URL_MAPS;
 use super::verbs::{self, Change};
 use crate::gcloud::error::Failure;
@@ -40,6 +41,14 @@ pub const URL_MAP: Import = Import {
         "defaultUrlRedirect",
         "headerAction",
     ],
+};
+
+pub const TARGET_HTTPS_PROXY: Import = Import {
+    kind: &HTTPS,
+    noun: "target HTTPS proxy",
+    title: "Target HTTPS Proxy",
+    lists: &[],
+    values: &["description", "serverTlsPolicy", "sslPolicy"],
 };
 
 pub const BACKEND_SERVICE: Import = Import {
