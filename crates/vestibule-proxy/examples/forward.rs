@@ -165,6 +165,7 @@ fn listener(options: &Options, generation: u64) -> Result<Listener, String> {
         log: LogConfig { enable: options.logs, sample_rate: 1.0, optional: Optional::default() },
         timeout: Duration::from_secs(30),
         protocol: Default::default(),
+        headers: None,
         backend: Backend::Endpoints(Arc::new(Endpoints::outside(&[*backend]))),
     };
     let services = options.backends.iter().map(|backend| Arc::new(service(backend))).collect();

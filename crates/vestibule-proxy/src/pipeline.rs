@@ -121,6 +121,9 @@ async fn send_on(
     let Some(service) = balancer.service(decision.service) else {
         return answer_routed(turn, balancer, &decision.headers, Answer::no_backend()).await;
     };
+    let mut decision = *decision;
+    decision.headers = decision.headers.with_service(service.headers.as_ref());
+    let decision = &decision;
     let (destination, limit, protocol) = match &service.backend {
         Backend::Empty => {
             return answer_routed(turn, balancer, &decision.headers, Answer::no_backend()).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub use crate::endpoints::{At, Breakers, Endpoint, Endpoints, Group, Limits, Named};
 
-use vestibule_urlmap::{Mask, UrlMap};
+use vestibule_urlmap::{HeaderAction, Mask, UrlMap};
 use vestibule_vpc::{Addresses, NetworkId};
 
 use crate::tls::Tls;
@@ -63,6 +63,8 @@ pub struct BackendService {
     pub timeout: Duration,
     /// How endpoints are spoken to. Serverless backends have their own way.
     pub protocol: Protocol,
+    /// `customRequestHeaders` and `customResponseHeaders`, if there are any.
+    pub headers: Option<HeaderAction>,
     pub backend: Backend,
 }
 

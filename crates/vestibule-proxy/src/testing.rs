@@ -18,6 +18,7 @@ pub(crate) fn listener(ip: &str, port: u16) -> Arc<Listener> {
         log: LogConfig { enable: true, sample_rate: 1.0, optional: Optional::default() },
         timeout: std::time::Duration::from_secs(30),
         protocol: Protocol::Http1,
+        headers: None,
         backend: Backend::Empty,
     };
     Arc::new(Listener {

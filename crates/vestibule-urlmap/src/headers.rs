@@ -1,14 +1,19 @@
 //! Header actions: which request and response headers are removed and added, and in what order.
 //!
 //! They stand on four levels: weighted backend service, route rule, path matcher, URL map. The levels take effect in
-//! that order, so an outer level overwrites an inner one; within one level removals come before additions.
+//! that order, so an outer level overwrites an inner one; within one level removals come before additions. Custom
+//! headers of a backend service itself are a level before all of them.
 
 use vestibule_model::compute;
 
 use crate::field::{CompileError, Field};
 
-/// Longest value of one added header in bytes, before variables are expanded.
+/// Longest value of one added header in bytes, before variables are expanded. Also the most bytes of all custom headers
+/// of a backend service on one side.
 const MAX_VALUE: usize = 8 << 10;
+
+/// Most custom headers of a backend service on one side.
+const MAX_CUSTOM: usize = 16;
 
 /// Headers that belong to one connection (RFC 9110 section 7.6.1) or to Google, and may not be set.
 const RESERVED: &[&str] = &[
@@ -129,6 +134,22 @@ impl HeaderAction {
         };
         Ok(HeaderAction { request, response })
     }
+
+    /// The custom headers of a backend service, `NAME: VALUE` each. They overwrite what is there.
+    pub fn custom(request: &[String], response: &[String]) -> Result<HeaderAction, CompileError> {
+        Ok(HeaderAction {
+            request: HeaderEdits { remove: Box::default(), add: customs(request, "customRequestHeaders")? },
+            response: HeaderEdits {
+                remove: Box::default(),
+                add: customs(response, "customResponseHeaders")?,
+            },
+        })
+    }
+
+    /// Nothing to do on either side.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty()
+    }
 }
 
 impl HeaderEdits {
@@ -188,6 +209,33 @@ fn additions(
     at: &Field<'_>,
 ) -> Result<Box<[Addition]>, CompileError> {
     options.iter().enumerate().map(|(index, option)| addition(option, &at.item(member, index))).collect()
+}
+
+fn customs(lines: &[String], member: &str) -> Result<Box<[Addition]>, CompileError> {
+    let field = Field::ROOT.member(member);
+    let too_much = |why: String| Err(field.invalid(lines.len(), why));
+    if lines.len() > MAX_CUSTOM {
+        return too_much(format!("There may be at most {MAX_CUSTOM} headers."));
+    }
+    if lines.iter().map(String::len).sum::<usize>() > MAX_VALUE {
+        return too_much(format!("All headers together must be at most {MAX_VALUE} bytes long."));
+    }
+    let mut additions: Vec<Addition> = Vec::with_capacity(lines.len());
+    for (index, line) in lines.iter().enumerate() {
+        let at = Field::ROOT.item(member, index);
+        let Some((name, value)) = line.split_once(':') else {
+            return Err(at.invalid(line, "Must be of the form NAME:VALUE."));
+        };
+        let name = name.trim();
+        check_added_name(name).map_err(|why| at.invalid(line, why))?;
+        let value = parse_value(value).map_err(|why| at.invalid(line, why))?;
+        let name: Box<str> = name.to_ascii_lowercase().into();
+        if additions.iter().any(|addition| addition.name == name) {
+            return Err(at.invalid(line, "Header name stands twice."));
+        }
+        additions.push(Addition { name, value: value.into(), replace: true });
+    }
+    Ok(additions.into())
 }
 
 fn addition(option: &compute::HttpHeaderOption, at: &Field<'_>) -> Result<Addition, CompileError> {
@@ -262,10 +310,11 @@ fn push_text(literal: &mut String, parts: &mut Vec<Part>) {
     }
 }
 
-/// The header actions that apply to one request: weighted backend service, route rule, path matcher, URL map.
+/// The header actions that apply to one request: backend service, weighted backend service, route rule, path matcher,
+/// URL map.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HeaderLevels<'m> {
-    levels: [Option<&'m HeaderAction>; 4],
+    levels: [Option<&'m HeaderAction>; 5],
 }
 
 impl<'m> HeaderLevels<'m> {
@@ -275,12 +324,18 @@ impl<'m> HeaderLevels<'m> {
         matcher: Option<&'m HeaderAction>,
         map: Option<&'m HeaderAction>,
     ) -> HeaderLevels<'m> {
-        HeaderLevels { levels: [weighted, rule, matcher, map] }
+        HeaderLevels { levels: [None, weighted, rule, matcher, map] }
     }
 
-    /// The levels that apply to an answer which the load balancer makes itself: all but that of the backend service.
+    /// These, and the custom headers of the backend service that was chosen.
+    pub fn with_service(mut self, custom: Option<&'m HeaderAction>) -> HeaderLevels<'m> {
+        self.levels[0] = custom;
+        self
+    }
+
+    /// The levels that apply to an answer which the load balancer makes itself: all but those of the backend service.
     pub fn for_local_reply(mut self) -> HeaderLevels<'m> {
-        self.levels[0] = None;
+        self.levels[..2].fill(None);
         self
     }
 
@@ -334,6 +389,34 @@ pub(crate) mod tests {
 
     fn list(headers: &[(&str, &str)]) -> List {
         List(headers.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect())
+    }
+
+    #[test]
+    fn custom_headers_of_a_backend_service() {
+        let custom = |lines: &[&str]| {
+            let lines: Vec<String> = lines.iter().map(|line| line.to_string()).collect();
+            HeaderAction::custom(&lines, &[])
+        };
+        let action = custom(&["X-A: {client_ip_address}", "x-empty:", "x-b:1:2"]).expect("compiles");
+        let levels = HeaderLevels::default().with_service(Some(&action));
+        let mut headers = list(&[("x-a", "forged")]);
+        levels.apply_request(&mut headers, &client_ip);
+        assert_eq!(headers, list(&[("x-a", "10.0.0.5"), ("x-empty", ""), ("x-b", "1:2")]));
+        assert!(levels.for_local_reply().is_empty());
+        let long = format!("a:{}", "x".repeat(MAX_VALUE));
+        for (lines, why) in [
+            (&["no colon"][..], "customRequestHeaders[0]': 'no colon'. Must be of the form"),
+            (&["host: h"], "reserved"),
+            (&["x-goog-a: h"], "reserved"),
+            (&["a b: h"], "not valid"),
+            (&["a: {nope}"], "unknown variable 'nope'"),
+            (&["a: 1", "A: 2"], "customRequestHeaders[1]': 'A: 2'. Header name stands twice."),
+            (&["a: 1"; MAX_CUSTOM + 1], "at most 16 headers"),
+            (&[&long], "at most 8192 bytes"),
+        ] {
+            let error = custom(lines).expect_err("refused").to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -199,6 +199,9 @@ fn client(world: &World, name: &str, authority: &Authority) {
 /// What a backend is told of certificates of clients.
 const TOLD: [&str; 5] = ["present", "chain_verified", "error", "spiffe_id", "sha256_fingerprint"];
 
+/// And by a custom header of the backend service.
+const LEAF: &str = "leaf";
+
 /// The load balancer of the set-up, which asks its clients for certificates that `ca.pem` vouches for.
 fn asking(mode: &str) -> World {
     let world = prepared();
@@ -225,7 +228,7 @@ fn asking(mode: &str) -> World {
     world.ok(&format!("compute url-maps import my-internal-url-map {REGION} --source=map.yaml --quiet"));
     world.ok(&format!(
         "compute backend-services update my-internal-backend {REGION} --enable-logging --logging-sample-rate=1 \
-         --logging-optional=INCLUDE_ALL_OPTIONAL"
+         --logging-optional=INCLUDE_ALL_OPTIONAL --custom-request-header=x-cert-leaf:{{client_cert_leaf}}"
     ));
     let proxy = "compute target-https-proxies update my-internal-https-proxy";
     world.ok(&format!("{proxy} --server-tls-policy=mtls {REGION}"));
@@ -251,7 +254,8 @@ fn told(world: &World, flags: &[&str]) -> Option<Vec<String>> {
     }
     assert_eq!(answer.code, 0, "{flags:?}: {answer:?}");
     let seen: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
-    Some(TOLD.map(|name| text_of(&seen["headers"][format!("x-cert-{name}")])).to_vec())
+    let names = TOLD.iter().chain([&LEAF]);
+    Some(names.map(|name| text_of(&seen["headers"][format!("x-cert-{name}")])).collect())
 }
 
 fn text_of(header: &serde_json::Value) -> String {
@@ -267,11 +271,19 @@ fn backends_are_told_who_the_client_is() {
         let good = ask(&["--cert", "good.pem"]);
         assert_eq!(good[..4], ["true", "true", "", "spiffe://td.example/good"], "{good:?}");
         assert_eq!(good[4].len(), 43, "{good:?}");
+        assert!(good[5].len() > 100 && good[5].starts_with(':') && good[5].ends_with(':'), "{good:?}");
         let stranger = ask(&["--cert", "stranger.pem"]);
         assert_eq!(stranger[..4], ["true", "false", "client_cert_validation_failed", ""], "{stranger:?}");
         // Nobody can claim to be what the load balancer tells.
-        let nobody = ask(&["-H", "x-cert-present: true", "-H", "x-cert-spiffe_id: spiffe://td.example/good"]);
-        assert_eq!(nobody, ["false", "false", "client_cert_not_provided", "", ""]);
+        let nobody = ask(&[
+            "-H",
+            "x-cert-leaf: :forged:",
+            "-H",
+            "x-cert-present: true",
+            "-H",
+            "x-cert-spiffe_id: spiffe://td.example/good",
+        ]);
+        assert_eq!(nobody, ["false", "false", "client_cert_not_provided", "", "", ""]);
     }
     let log = "logging read jsonPayload.mtls.clientCertChainVerified=true --format=value(jsonPayload.mtls)";
     let logged = until(|| world.ok(log), |logged| !logged.is_empty());
@@ -311,7 +323,7 @@ fn clients_without_a_trusted_certificate_are_refused() {
     assert!(told(&world, &[]).is_some());
     let clear = "compute target-https-proxies update my-internal-https-proxy --clear-server-tls-policy";
     world.ok(&format!("{clear} {REGION}"));
-    assert_eq!(told(&world, &["--cert", "good.pem"]).unwrap(), [""; 5], "nobody asks");
+    assert_eq!(told(&world, &["--cert", "good.pem"]).unwrap(), [""; 6], "nobody asks");
     world.ok(&policy);
     world.ok(&trust);
 }

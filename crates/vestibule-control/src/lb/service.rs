@@ -5,7 +5,7 @@ use std::time::Duration;
 use vestibule_model::{ResourceName, compute};
 use vestibule_proxy::snapshot::{Backend, BackendService, LogConfig, Optional, Protocol, ServerlessNeg};
 use vestibule_store::{KeyValue, View};
-use vestibule_urlmap::Mask;
+use vestibule_urlmap::{HeaderAction, Mask};
 
 use crate::compute::backend_services;
 use crate::compute::network_endpoint_groups::{Platform, is_serverless};
@@ -46,11 +46,14 @@ pub fn serverless_backend(
 pub fn compile(name: &ResourceName, service: &KeyValue, backend: Backend) -> Result<BackendService, Error> {
     let doc: compute::BackendService = document::typed(document::object(&service.value))?;
     let timeout = doc.timeout_sec.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    let headers = HeaderAction::custom(&doc.custom_request_headers, &doc.custom_response_headers)
+        .map_err(|error| Error::internal(format!("{name} has bad custom headers: {error}")))?;
     Ok(BackendService {
         name: name.name.as_str().into(),
         log: log_config(doc.log_config.as_ref()),
         timeout: timeout.unwrap_or(TIMEOUT),
         protocol: protocol(doc.protocol.as_deref()),
+        headers: Some(headers).filter(|headers| !headers.is_empty()),
         backend,
     })
 }

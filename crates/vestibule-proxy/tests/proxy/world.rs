@@ -72,6 +72,7 @@ pub fn service(backend: Backend) -> BackendService {
         log: LogConfig { enable: true, sample_rate: 1.0, optional: Optional { tls: true, mtls: true } },
         timeout: Duration::from_secs(30),
         protocol: Protocol::Http1,
+        headers: None,
         backend,
     }
 }

@@ -1,7 +1,10 @@
 //! Everything about a backend service except its backends: limits and defaults.
 
 use serde_json::{Value, json};
+use vestibule_urlmap::HeaderAction;
+use vestibule_urlmap::check::Problem;
 
+use crate::compute::url_maps;
 use crate::{Change, Document, Error, document};
 
 /// `timeoutSec` that nobody set, in seconds.
@@ -43,8 +46,6 @@ pub fn refuse_not_built(doc: &Document) -> Result<(), Error> {
         "cdnPolicy",
         "connectionTrackingPolicy",
         "customMetrics",
-        "customRequestHeaders",
-        "customResponseHeaders",
         "dynamicForwarding",
         "enableCDN",
         "externalManagedMigrationState",
@@ -93,6 +94,7 @@ pub fn validate(doc: &mut Document, serverless: bool) -> Result<(), Error> {
     check_affinity(doc)?;
     check_outlier(doc)?;
     check_breakers(doc)?;
+    check_headers(doc)?;
     hide_secret(doc);
     match doc.entry("connectionDraining").or_insert_with(|| json!({})) {
         Value::Object(draining) => {
@@ -110,6 +112,15 @@ pub fn validate(doc: &mut Document, serverless: bool) -> Result<(), Error> {
         Some(Value::Object(log)) => validate_log(log),
         _ => Ok(()),
     }
+}
+
+/// Custom headers are checked as those of a URL map are.
+fn check_headers(doc: &Document) -> Result<(), Error> {
+    let lines = |field: &str| -> Vec<String> {
+        document::items(doc, field).iter().filter_map(|line| line.as_str().map(str::to_owned)).collect()
+    };
+    let checked = HeaderAction::custom(&lines("customRequestHeaders"), &lines("customResponseHeaders"));
+    checked.map(drop).map_err(|error| url_maps::refused(Problem::Invalid(error)))
 }
 
 /// The secret of identity-aware proxy is write-only: what is read back is its SHA-256.

@@ -257,6 +257,8 @@ fn settings_are_checked() {
             json!({"logConfig": {"enable": true, "optionalFields": ["tls.cipher"]}}),
             "resource.logConfig.optionalFields",
         ),
+        (json!({"customRequestHeaders": ["a: b", "host: c"]}), "resource.customRequestHeaders[1]"),
+        (json!({"customResponseHeaders": ["a: {what}"]}), "resource.customResponseHeaders[0]"),
     ] {
         let error = world.try_insert(SERVICES, body(extra.clone())).unwrap_err();
         assert!(matches!(&error, Error::Invalid { field: at, .. } if at == field), "{extra} {error}");
@@ -264,7 +266,6 @@ fn settings_are_checked() {
     for extra in [
         json!({"enableCDN": true}),
         json!({"iap": {"enabled": true}}),
-        json!({"customRequestHeaders": ["a: b"]}),
         json!({"loadBalancingScheme": "EXTERNAL_MANAGED"}),
     ] {
         let refused = world.try_insert(SERVICES, body(extra.clone()));

@@ -127,7 +127,8 @@ fn check_size(change: &Change<'_>, doc: &Document) -> Result<(), Error> {
     Err(Error::bad_request(message))
 }
 
-fn refused(problem: Problem) -> Error {
+/// What is wrong with a map, or with a part of it that others have too, as an error.
+pub fn refused(problem: Problem) -> Error {
     match problem {
         Problem::Invalid(error) => match error.value {
             Some(value) => Error::invalid(error.field, value, error.why),
