@@ -157,6 +157,8 @@ fn of_error(error: &Error, style: Style) -> Verdict {
         Error::ConditionNotMet { .. } => (S::PRECONDITION_FAILED, "conditionNotMet", "FAILED_PRECONDITION"),
         Error::IpInUse { .. } => (S::CONFLICT, "IP_IN_USE_BY_ANOTHER_RESOURCE", "ALREADY_EXISTS"),
         Error::IpSpaceExhausted { .. } => (S::BAD_REQUEST, "IP_SPACE_EXHAUSTED", "RESOURCE_EXHAUSTED"),
+        // No 501: clients try that again.
+        Error::NotBuilt { .. } => (S::BAD_REQUEST, "invalid", INVALID),
         Error::NotImplemented { .. } => (S::NOT_IMPLEMENTED, "notImplemented", "UNIMPLEMENTED"),
         Error::PermissionDenied { .. } => (S::FORBIDDEN, "forbidden", "PERMISSION_DENIED"),
         Error::Unauthenticated { .. } => (S::UNAUTHORIZED, "authError", "UNAUTHENTICATED"),
@@ -172,10 +174,12 @@ fn of_error(error: &Error, style: Style) -> Verdict {
     };
     let message = match error {
         Error::NotImplemented { method } => format!("Method {method} is not implemented by Vestibule."),
+        Error::NotBuilt { .. } => format!("{error}."),
         error => error.to_string(),
     };
     let fields = match error {
         Error::Invalid { field, why, .. } => vec![(field.clone(), why.clone())],
+        Error::NotBuilt { what } => vec![(what.clone(), message.clone())],
         Error::Required { field } => vec![(field.clone(), message.clone())],
         _ => Vec::new(),
     };
@@ -249,6 +253,16 @@ mod tests {
             body["error"]["message"],
             "Method compute.urlMaps.invalidateCache is not implemented by Vestibule."
         );
+    }
+
+    #[test]
+    fn a_field_that_is_not_built_is_the_caller_s_fault() {
+        let (code, body) = body(Style::Google, Error::not_built("run.services.iapEnabled"));
+        let message = "run.services.iapEnabled is not supported by Vestibule.";
+        assert_eq!((code, &body["error"]["message"]), (400, &json!(message)));
+        assert_eq!(body["error"]["status"], "INVALID_ARGUMENT");
+        let violation = &body["error"]["details"][0]["fieldViolations"][0];
+        assert_eq!(*violation, json!({"field": "run.services.iapEnabled", "description": message}));
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn list_configurations(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
 /// The label selector of a list. What Cloud Run documents as unsupported is refused.
 fn selector(call: &Call) -> Result<&str, Error> {
     if call.flag("watch") {
-        return Err(Error::not_implemented(format!("{} (watch)", call.method.id)));
+        return Err(Error::not_built(format!("{} (watch)", call.method.id)));
     }
     if let Some(fields) = call.query("fieldSelector") {
         return Err(Error::invalid("fieldSelector", fields, "It is not supported."));

@@ -143,7 +143,7 @@ pub fn not_built(doc: &Document, what: &str, fields: &[&str]) -> Result<(), Erro
         Value::Number(_) => true,
     };
     match fields.iter().find(|field| doc.get(**field).is_some_and(on)) {
-        Some(field) => Err(Error::not_implemented(format!("{what}.{field}"))),
+        Some(field) => Err(Error::not_built(format!("{what}.{field}"))),
         None => Ok(()),
     }
 }

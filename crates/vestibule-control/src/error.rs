@@ -56,7 +56,15 @@ pub enum Error {
     IpSpaceExhausted {
         message: String,
     },
-    /// A documented method or field that is not built. `method` is the method's name, as the caller knows it.
+    /// A documented field, value or parameter that is not built. `what` is the method's resource and the field in it,
+    /// as the caller knows them.
+    ///
+    /// The caller's fault, as far as status codes go: an answer that says "ours" (5xx) is tried again, and clients that
+    /// retry PUT keep their user waiting for a setting that will not come.
+    NotBuilt {
+        what: String,
+    },
+    /// A documented method that is not built. `method` is the method's name, as the caller knows it.
     NotImplemented {
         method: String,
     },
@@ -125,6 +133,10 @@ impl Error {
         Error::NotImplemented { method: method.into() }
     }
 
+    pub fn not_built(what: impl Into<String>) -> Error {
+        Error::NotBuilt { what: what.into() }
+    }
+
     pub fn internal(context: impl Into<String>) -> Error {
         Error::Internal { context: context.into() }
     }
@@ -150,6 +162,7 @@ impl fmt::Display for Error {
                 "IP_IN_USE_BY_ANOTHER_RESOURCE - IP '{address}' is already being used by another resource."
             ),
             Error::NotImplemented { method } => write!(f, "{method} is not implemented"),
+            Error::NotBuilt { what } => write!(f, "{what} is not supported by Vestibule"),
             Error::Unavailable { .. } => f.write_str("The service is currently unavailable."),
             Error::Internal { .. } => f.write_str("Internal error encountered."),
             Error::Named { message, .. }

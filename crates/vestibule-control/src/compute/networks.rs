@@ -217,7 +217,7 @@ mod tests {
             ),
             (
                 json!({"name": "n", "autoCreateSubnetworks": false, "enableUlaInternalIpv6": true}),
-                "compute.networks.enableUlaInternalIpv6 is not implemented",
+                "compute.networks.enableUlaInternalIpv6 is not supported by Vestibule",
             ),
         ] {
             assert_eq!(

@@ -68,7 +68,7 @@ impl Kind for Routes {
         let field = "resource.destRange";
         let range = document::text(doc, "destRange").ok_or_else(|| Error::required(field))?;
         if range.contains(':') {
-            return Err(Error::not_implemented("compute.routes.destRange of IPv6"));
+            return Err(Error::not_built("compute.routes.destRange of IPv6"));
         }
         Range::parse(range).map_err(|error| Error::invalid(field, range, error.to_string()))?;
         document::within(doc, "resource", "priority", 0..=65_535)?;
@@ -207,7 +207,7 @@ mod tests {
             body
         };
         for (extra, text) in [
-            (json!({"nextHopIp": "10.0.0.2"}), "compute.routes.nextHopIp is not implemented"),
+            (json!({"nextHopIp": "10.0.0.2"}), "compute.routes.nextHopIp is not supported"),
             (json!({"destRange": "192.0.2.1/24"}), "resource.destRange"),
             (json!({"nextHopGateway": null}), "resource.nextHopGateway"),
             (json!({"nextHopGateway": "elsewhere"}), "Must be the default internet gateway."),

@@ -92,7 +92,7 @@ fn secret(name: &ResourceName) -> String {
 fn refuse_managed(doc: &Document) -> Result<(), Error> {
     document::one_of(doc, "resource", "type", &["SELF_MANAGED", "MANAGED"])?;
     if document::text(doc, "type") == Some("MANAGED") || doc.contains_key("managed") {
-        return Err(Error::not_implemented("compute.sslCertificates with type MANAGED"));
+        return Err(Error::not_built("compute.sslCertificates with type MANAGED"));
     }
     Ok(())
 }
@@ -282,7 +282,7 @@ mod tests {
         let missing = world.try_insert(CERTIFICATES, json!({"name": "c", "certificate": certificate}));
         assert_eq!(missing.unwrap_err(), Error::required("resource.privateKey"));
         let managed = json!({"name": "c", "type": "MANAGED", "managed": {"domains": ["x.example"]}});
-        assert!(matches!(world.try_insert(CERTIFICATES, managed), Err(Error::NotImplemented { .. })));
+        assert!(matches!(world.try_insert(CERTIFICATES, managed), Err(Error::NotBuilt { .. })));
         assert!(world.control.view().range("secret/").next().is_none());
     }
 

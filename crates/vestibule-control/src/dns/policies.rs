@@ -205,7 +205,7 @@ fn check_server_policy(doc: &mut Document) -> Result<(), Error> {
     }
     document::not_built(doc, WHAT, &["enableLogging"])?;
     if doc.get("dns64Config").is_some_and(|config| config["scope"]["allQueries"] == true) {
-        return Err(Error::not_implemented(format!("{WHAT}.dns64Config.scope.allQueries")));
+        return Err(Error::not_built(format!("{WHAT}.dns64Config.scope.allQueries")));
     }
     let Some(Value::Object(config)) = doc.get_mut("alternativeNameServerConfig") else { return Ok(()) };
     document::not_built(config, &format!("{WHAT}.alternativeNameServerConfig"), &["outboundEndpoints"])?;

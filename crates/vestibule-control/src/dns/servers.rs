@@ -16,7 +16,7 @@ const DNS: u16 = 53;
 pub(super) fn check(servers: &[Value], place: &str, what: &str) -> Result<(), Error> {
     for (index, server) in servers.iter().enumerate() {
         if server["domainName"].is_string() {
-            return Err(Error::not_implemented(format!("{what}.domainName")));
+            return Err(Error::not_built(format!("{what}.domainName")));
         }
         let (v4, v6) = (server["ipv4Address"].as_str(), server["ipv6Address"].as_str());
         let fits = match (v4, v6) {

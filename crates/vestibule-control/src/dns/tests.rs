@@ -178,10 +178,10 @@ fn zones_are_checked() {
         (peering_forwarding, "entity.managedZone.peeringConfig"),
         (
             with("serviceDirectoryConfig", json!({ "namespace": {} })),
-            "serviceDirectoryConfig is not implemented",
+            "serviceDirectoryConfig is not supported",
         ),
-        (with("dnssecConfig", json!({ "state": "on" })), "dnssecConfig.state is not implemented"),
-        (with("cloudLoggingConfig", json!({ "enableLogging": true })), "enableLogging is not implemented"),
+        (with("dnssecConfig", json!({ "state": "on" })), "dnssecConfig.state is not supported"),
+        (with("cloudLoggingConfig", json!({ "enableLogging": true })), "enableLogging is not supported"),
         (private("z", "x.example.", &["n"]), "'entity.managedZone' named 'z' already exists"),
         (private("x", "EXAMPLE.com.", &["m", "n"]), "already sees the zone 'z'"),
     ] {

@@ -49,7 +49,7 @@ fn visibility(change: &Change<'_>, of: &str, private: bool, doc: &mut Document) 
     let place = format!("{ENTITY}.privateVisibilityConfig");
     let Some(Value::Object(mut config)) = doc.remove("privateVisibilityConfig") else { return Ok(()) };
     if !document::items(&config, "gkeClusters").is_empty() {
-        return Err(Error::not_implemented("dns.managedZones.privateVisibilityConfig.gkeClusters"));
+        return Err(Error::not_built("dns.managedZones.privateVisibilityConfig.gkeClusters"));
     }
     config.remove("gkeClusters");
     let Some(Value::Array(mut networks)) = config.remove("networks").filter(|n| n != &json!([])) else {
@@ -101,10 +101,10 @@ fn not_built(doc: &Document) -> Result<(), Error> {
     let signed =
         doc.get("dnssecConfig").is_some_and(|config| config["state"].as_str().is_some_and(|s| s != "off"));
     if signed {
-        return Err(Error::not_implemented("dns.managedZones.dnssecConfig.state"));
+        return Err(Error::not_built("dns.managedZones.dnssecConfig.state"));
     }
     if doc.get("cloudLoggingConfig").is_some_and(|config| config["enableLogging"] == true) {
-        return Err(Error::not_implemented("dns.managedZones.cloudLoggingConfig.enableLogging"));
+        return Err(Error::not_built("dns.managedZones.cloudLoggingConfig.enableLogging"));
     }
     Ok(())
 }

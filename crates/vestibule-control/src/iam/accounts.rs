@@ -223,10 +223,7 @@ impl Iam<'_> {
 /// Refuses a change of an account that no document describes.
 fn changeable(account: Account) -> Result<Account, Error> {
     if account.is_default {
-        return Err(Error::not_implemented(format!(
-            "iam.projects.serviceAccounts (changing {})",
-            account.email
-        )));
+        return Err(Error::not_built(format!("iam.projects.serviceAccounts (changing {})", account.email)));
     }
     Ok(account)
 }

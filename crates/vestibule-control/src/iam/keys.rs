@@ -34,17 +34,13 @@ impl Iam<'_> {
         match document::text(body, "privateKeyType") {
             None | Some("TYPE_UNSPECIFIED" | "TYPE_GOOGLE_CREDENTIALS_FILE") => {}
             Some(other) => {
-                return Err(Error::not_implemented(format!(
-                    "iam.projects.serviceAccounts.keys.create ({other})"
-                )));
+                return Err(Error::not_built(format!("iam.projects.serviceAccounts.keys.create ({other})")));
             }
         }
         match document::text(body, "keyAlgorithm") {
             None | Some("KEY_ALG_UNSPECIFIED" | "KEY_ALG_RSA_2048") => {}
             Some(other) => {
-                return Err(Error::not_implemented(format!(
-                    "iam.projects.serviceAccounts.keys.create ({other})"
-                )));
+                return Err(Error::not_built(format!("iam.projects.serviceAccounts.keys.create ({other})")));
             }
         }
         // Takes its time: done before anybody's turn is taken.
@@ -97,9 +93,7 @@ impl Iam<'_> {
                 shown["publicKeyData"] = STANDARD.encode(certificate).into();
             }
             Some(other) => {
-                return Err(Error::not_implemented(format!(
-                    "iam.projects.serviceAccounts.keys.get ({other})"
-                )));
+                return Err(Error::not_built(format!("iam.projects.serviceAccounts.keys.get ({other})")));
             }
         }
         Ok(shown)

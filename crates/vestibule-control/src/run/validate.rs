@@ -67,7 +67,7 @@ fn service_annotations(annotations: &Document) -> Result<(), Error> {
         ));
     }
     if value(annotation::IAP_ENABLED).is_some_and(annotation::is_true) {
-        return Err(Error::not_implemented("run.services.iapEnabled"));
+        return Err(Error::not_built("run.services.iapEnabled"));
     }
     count(annotations, "metadata", annotation::MANUAL_COUNT, 0)?;
     scale(annotations, "metadata", annotation::SERVICE_MIN, annotation::SERVICE_MAX)

@@ -166,7 +166,7 @@ fn new(name: &Name, mut body: Document, now: Timestamp) -> Result<Value, Error> 
     if let Some(kind) = document::text(&body, "secretType")
         && kind != "SECRET_TYPE_UNSPECIFIED"
     {
-        return Err(Error::not_implemented(format!("secretmanager.projects.secrets.secretType ({kind})")));
+        return Err(Error::not_built(format!("secretmanager.projects.secrets.secretType ({kind})")));
     }
     body.remove("secretType");
     expire(&mut body, now)?;
@@ -199,8 +199,7 @@ fn expire(body: &mut Document, now: Timestamp) -> Result<(), Error> {
 
 fn check_replication(replication: &Value) -> Result<(), Error> {
     let encrypted = |part: &Value| part["customerManagedEncryption"].is_object();
-    let key =
-        || Error::not_implemented("secretmanager.projects.secrets.replication.customerManagedEncryption");
+    let key = || Error::not_built("secretmanager.projects.secrets.replication.customerManagedEncryption");
     match (&replication["automatic"], &replication["userManaged"]) {
         (automatic @ Value::Object(_), Value::Null) => match encrypted(automatic) {
             true => Err(key()),
@@ -292,7 +291,7 @@ fn fields(mask: &str) -> Result<Vec<String>, Error> {
     for field in &fields {
         let first = field.split('.').next().unwrap_or_default();
         if NOT_BUILT.contains(&first) {
-            return Err(Error::not_implemented(format!("secretmanager.projects.secrets.{first}")));
+            return Err(Error::not_built(format!("secretmanager.projects.secrets.{first}")));
         }
         if !CHANGEABLE.contains(&first) {
             return Err(Error::invalid("updateMask", field, "The field cannot be changed."));

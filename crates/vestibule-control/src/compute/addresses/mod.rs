@@ -100,13 +100,13 @@ fn refuse_not_built(doc: &Document) -> Result<(), Error> {
     // EXTERNAL is what the API takes for granted.
     let kind = document::text(doc, "addressType").unwrap_or("EXTERNAL");
     if kind != "INTERNAL" {
-        return Err(Error::not_implemented(format!("{what} with addressType {kind}")));
+        return Err(Error::not_built(format!("{what} with addressType {kind}")));
     }
     if let Some(version) = document::text(doc, "ipVersion").filter(|version| *version != "IPV4") {
-        return Err(Error::not_implemented(format!("{what} with ipVersion {version}")));
+        return Err(Error::not_built(format!("{what} with ipVersion {version}")));
     }
     if let Some(length) = document::integer(doc, "prefixLength").filter(|length| ![0, 32].contains(length)) {
-        return Err(Error::not_implemented(format!("{what} with prefixLength {length}")));
+        return Err(Error::not_built(format!("{what} with prefixLength {length}")));
     }
     document::not_built(doc, what, &["ipv6EndpointType", "ipCollection", "network", "networkAttachment"])
 }

@@ -109,7 +109,7 @@ fn what_is_refused() {
         ),
     ] {
         let error = world.try_insert(ADDRESSES, body.clone()).unwrap_err();
-        assert_eq!(matches!(error, Error::NotImplemented { .. }), not_built, "{body} {error}");
+        assert_eq!(matches!(error, Error::NotBuilt { .. }), not_built, "{body} {error}");
     }
 }
 

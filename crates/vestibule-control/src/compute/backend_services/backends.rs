@@ -161,9 +161,9 @@ fn check_balancing(
             let why = "Balancing mode RATE needs maxRate or maxRatePerEndpoint.";
             change.refuse_or_warn(refuse("balancingMode", why.into()))
         }
-        "CUSTOM_METRICS" | "IN_FLIGHT" => Err(Error::not_implemented(format!(
-            "compute.regionBackendServices.backends.balancingMode {mode}"
-        ))),
+        "CUSTOM_METRICS" | "IN_FLIGHT" => {
+            Err(Error::not_built(format!("compute.regionBackendServices.backends.balancingMode {mode}")))
+        }
         _ => {
             let why = format!(
                 "Balancing mode {mode} is not supported for network endpoint groups of type {kind} behind an \
@@ -183,7 +183,7 @@ fn resolve_group(
     let field = format!("{path}.group");
     let text = document::text(backend, "group").ok_or_else(|| Error::required(&field))?;
     if text.contains("/instanceGroups/") {
-        return Err(Error::not_implemented("compute.instanceGroups"));
+        return Err(Error::not_built("compute.instanceGroups"));
     }
     let group = change.reference(name, &field, text, &name.scope, COLLECTIONS)?;
     let region = network_endpoint_groups::region_of(&group);

@@ -137,9 +137,7 @@ fn check_scheme(doc: &Document, serverless: bool) -> Result<(), Error> {
         // EXTERNAL is what the API takes for granted.
         scheme => {
             let scheme = scheme.unwrap_or("EXTERNAL");
-            Err(Error::not_implemented(format!(
-                "compute.regionBackendServices with loadBalancingScheme {scheme}"
-            )))
+            Err(Error::not_built(format!("compute.regionBackendServices with loadBalancingScheme {scheme}")))
         }
     }
 }

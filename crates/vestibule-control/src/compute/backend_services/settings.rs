@@ -64,11 +64,11 @@ pub fn refuse_not_built(doc: &Document) -> Result<(), Error> {
     ];
     document::not_built(doc, "compute.regionBackendServices", &fields)?;
     if doc.get("iap").is_some_and(|iap| iap["enabled"] == true) {
-        return Err(Error::not_implemented("compute.regionBackendServices.iap"));
+        return Err(Error::not_built("compute.regionBackendServices.iap"));
     }
     match document::text(doc, "ipAddressSelectionPolicy") {
         None | Some("IPV4_ONLY" | "IP_ADDRESS_SELECTION_POLICY_UNSPECIFIED") => Ok(()),
-        Some(_) => Err(Error::not_implemented("compute.regionBackendServices.ipAddressSelectionPolicy")),
+        Some(_) => Err(Error::not_built("compute.regionBackendServices.ipAddressSelectionPolicy")),
     }
 }
 
@@ -248,7 +248,7 @@ fn check_breakers(doc: &Document) -> Result<(), Error> {
 pub fn check_policies(change: &mut Change<'_>, doc: &Document) -> Result<(), Error> {
     match document::text(doc, "localityLbPolicy") {
         Some("ORIGINAL_DESTINATION") => {
-            Err(Error::not_implemented("compute.regionBackendServices.localityLbPolicy ORIGINAL_DESTINATION"))
+            Err(Error::not_built("compute.regionBackendServices.localityLbPolicy ORIGINAL_DESTINATION"))
         }
         Some("WEIGHTED_ROUND_ROBIN") => {
             let message = "Endpoints weigh the same: custom metrics are not read.";

@@ -269,7 +269,7 @@ fn settings_are_checked() {
         json!({"loadBalancingScheme": "EXTERNAL_MANAGED"}),
     ] {
         let refused = world.try_insert(SERVICES, body(extra.clone()));
-        assert!(matches!(refused, Err(Error::NotImplemented { .. })), "{extra}");
+        assert!(matches!(refused, Err(Error::NotBuilt { .. })), "{extra}");
     }
     let off = json!({"enableCDN": false, "customRequestHeaders": [], "iap": {"enabled": false}, "securityPolicy": ""});
     world.insert(SERVICES, body(off));

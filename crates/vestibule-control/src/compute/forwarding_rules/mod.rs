@@ -143,9 +143,7 @@ fn check_scheme(doc: &Document) -> Result<(), Error> {
     // EXTERNAL is what the API takes for granted.
     match document::text(doc, "loadBalancingScheme").unwrap_or("EXTERNAL") {
         backend_services::SCHEME => Ok(()),
-        scheme => {
-            Err(Error::not_implemented(format!("compute.forwardingRules with loadBalancingScheme {scheme}")))
-        }
+        scheme => Err(Error::not_built(format!("compute.forwardingRules with loadBalancingScheme {scheme}"))),
     }
 }
 
@@ -166,7 +164,7 @@ fn refuse_foreign(doc: &Document) -> Result<(), Error> {
         }
     }
     if let Some(version) = document::text(doc, "ipVersion").filter(|version| *version != "IPV4") {
-        return Err(Error::not_implemented(format!("compute.forwardingRules with ipVersion {version}")));
+        return Err(Error::not_built(format!("compute.forwardingRules with ipVersion {version}")));
     }
     let fields = [
         "allowPscGlobalAccess",

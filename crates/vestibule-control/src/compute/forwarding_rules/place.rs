@@ -112,7 +112,7 @@ pub fn address(
         Some(text) => Some(match text.parse::<Ipv4Addr>() {
             Ok(literal) => literal,
             Err(_) if text.contains(':') && !text.contains('/') => {
-                return Err(Error::not_implemented("compute.forwardingRules with an IPv6 address"));
+                return Err(Error::not_built("compute.forwardingRules with an IPv6 address"));
             }
             Err(_) => reserved(change, name, place, text)?,
         }),

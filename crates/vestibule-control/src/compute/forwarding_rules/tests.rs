@@ -236,7 +236,7 @@ fn what_is_refused() {
         json!({"IPAddress": "fd00::1"}),
     ] {
         let refused = world.try_insert(RULES, body("x", extra.clone()));
-        assert!(matches!(refused, Err(Error::NotImplemented { .. })), "{extra}");
+        assert!(matches!(refused, Err(Error::NotBuilt { .. })), "{extra}");
     }
 }
 

@@ -131,7 +131,7 @@ impl Kind for NetworkEndpointGroups {
             return serverless::validate(doc);
         }
         if self.unbuilt.contains(&word) {
-            return Err(Error::not_implemented(format!("compute.{} with {FIELD} {word}", self.methods)));
+            return Err(Error::not_built(format!("compute.{} with {FIELD} {word}", self.methods)));
         }
         match EndpointType::of(doc).filter(|kind| kind.is_internet() == self.is_regional) {
             Some(kind) => settings::validate(change, name, doc, kind),

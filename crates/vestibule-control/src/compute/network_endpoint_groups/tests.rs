@@ -113,7 +113,7 @@ fn what_is_refused() {
         assert!(error.starts_with(text), "{body}: {error}");
     }
     let psc = json!({"name": "neg", "networkEndpointType": "PRIVATE_SERVICE_CONNECT"});
-    assert!(matches!(world.try_insert(NEGS, psc), Err(Error::NotImplemented { .. })));
+    assert!(matches!(world.try_insert(NEGS, psc), Err(Error::NotBuilt { .. })));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn groups_of_endpoints_that_are_refused() {
     foreign["network"] = "global/networks/other".into();
     assert!(world.try_insert(ZONAL, foreign).unwrap_err().to_string().contains("must belong to the network"));
     let internal = with("GCE_VM_IP", "defaultPort", json!(80));
-    assert!(matches!(world.try_insert(ZONAL, internal), Err(Error::NotImplemented { .. })));
+    assert!(matches!(world.try_insert(ZONAL, internal), Err(Error::NotBuilt { .. })));
     world.insert(NEGS, with("INTERNET_IP_PORT", "defaultPort", json!(80)));
     let private = json!({"networkEndpoints": [{"ipAddress": "127.0.0.1", "port": 80}]});
     let error =

@@ -166,7 +166,7 @@ fn refuse_not_built(doc: &Document) -> Result<(), Error> {
     document::not_built(doc, "compute.subnetworks", &fields)?;
     match document::text(doc, "stackType") {
         None | Some("IPV4_ONLY") => Ok(()),
-        Some(other) => Err(Error::not_implemented(format!("compute.subnetworks.stackType {other}"))),
+        Some(other) => Err(Error::not_built(format!("compute.subnetworks.stackType {other}"))),
     }
 }
 

@@ -93,7 +93,7 @@ fn validate(change: &Change<'_>, name: &ResourceName, doc: &mut Document) -> Res
     document::one_of(doc, "resource", "tlsEarlyData", &["DISABLED", "PERMISSIVE", "STRICT", "UNRESTRICTED"])?;
     document::default(doc, "tlsEarlyData", "DISABLED");
     if document::text(doc, "tlsEarlyData") != Some("DISABLED") {
-        return Err(Error::not_implemented("compute.regionTargetHttpsProxies.tlsEarlyData"));
+        return Err(Error::not_built("compute.regionTargetHttpsProxies.tlsEarlyData"));
     }
     super::validate(change, name, doc)?;
     resolve_policy(change, name, doc)?;
@@ -150,7 +150,7 @@ fn resolve_certificates(change: &Change<'_>, name: &ResourceName, doc: &mut Docu
         let path = format!("{field}[{index}]");
         let text = link.as_str().unwrap_or_default();
         if text.contains("certificatemanager.googleapis.com/") {
-            return Err(Error::not_implemented("certificatemanager.certificates"));
+            return Err(Error::not_built("certificatemanager.certificates"));
         }
         let certificate = change.reference(name, &path, text, &name.scope, &["sslCertificates"])?;
         if certificate.scope != name.scope {

@@ -173,7 +173,7 @@ fn what_is_refused() {
     let managed = json!({"name": "p", "urlMap": "m", "sslCertificates": [
         "https://certificatemanager.googleapis.com/v1/projects/demo/locations/global/certificates/x",
     ]});
-    assert!(matches!(world.try_insert(HTTPS, managed), Err(Error::NotImplemented { .. })));
+    assert!(matches!(world.try_insert(HTTPS, managed), Err(Error::NotBuilt { .. })));
     assert!(matches!(
         world.try_insert("global/targetHttpProxies", json!({"name": "p", "urlMap": "m"})),
         Err(Error::NotImplemented { .. })

@@ -129,9 +129,9 @@ fn policies_are_checked() {
         (server_policy("x", &["m", "n"], &[]), "already bound to another policy"),
         (servers(json!({ "ipv4Address": "10.0.0" })), "targetNameServers[0].ipv4Address': '10.0.0'"),
         (servers(json!({ "ipv4Address": "10.0.0.1", "forwardingPath": "up" })), "forwardingPath': 'up'"),
-        (with("enableLogging", json!(true)), "dns.policies.enableLogging is not implemented"),
+        (with("enableLogging", json!(true)), "dns.policies.enableLogging is not supported"),
         (with("enableInboundForwarding", json!("yes")), "entity.policy.enableInboundForwarding': 'yes'"),
-        (with("dns64Config", json!({ "scope": { "allQueries": true } })), "allQueries is not implemented"),
+        (with("dns64Config", json!({ "scope": { "allQueries": true } })), "allQueries is not supported"),
     ] {
         let refused = text(cloud.policy(Server, body.clone()));
         assert!(refused.contains(part), "{body}: {refused}");
@@ -143,7 +143,7 @@ fn policies_are_checked() {
     second["responsePolicyName"] = json!("s");
     assert!(text(cloud.policy(Response, second)).contains("already bound to another policy"));
     let clusters = json!({ "gkeClusters": [{ "gkeClusterName": "c" }] });
-    assert!(text(cloud.patch(Response, "r", clusters)).contains("gkeClusters is not implemented"));
+    assert!(text(cloud.patch(Response, "r", clusters)).contains("gkeClusters is not supported"));
     assert_eq!(cloud.dns().policies(Server, PROJECT).len(), 1);
 }
 

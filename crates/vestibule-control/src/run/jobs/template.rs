@@ -80,7 +80,7 @@ pub(super) fn task(execution: &Value) -> Value {
 pub(super) fn check(annotations: &Document, spec: &Value) -> Result<(), Error> {
     let binary = [annotation::BINARY_AUTHORIZATION, annotation::BREAKGLASS];
     if let Some(name) = binary.iter().find(|name| annotations.contains_key(**name)) {
-        return Err(Error::not_implemented(format!("run.jobs.annotations[{name}]")));
+        return Err(Error::not_built(format!("run.jobs.annotations[{name}]")));
     }
     let tokens = TOKENS.iter().filter_map(|member| Some((member, reach::text(spec, &[member])?)));
     for (at, (member, token)) in tokens.enumerate() {

@@ -214,7 +214,7 @@ fn v2_keeps_what_it_was_told() {
         let body = members(json!({"template": not_built}));
         let dry = Caller { dry_run: true, ..testing::caller() };
         let refused = run.create_v2(dry, place(), "svc2", body).unwrap_err();
-        assert!(matches!(refused, crate::Error::NotImplemented { .. }), "{refused}");
+        assert!(matches!(refused, crate::Error::NotBuilt { .. }), "{refused}");
     }
     let mut alone = shown.clone();
     alone["template"]["containers"][0].as_object_mut().unwrap().remove("dependsOn");

@@ -178,7 +178,7 @@ fn refusals_name_v2_s_fields() {
         *body.pointer_mut(path).unwrap() = value;
         match world.create_v2("svc", body) {
             Err(Error::Invalid { field, .. } | Error::Required { field }) => field,
-            Err(Error::NotImplemented { method }) => format!("501 {method}"),
+            Err(Error::NotBuilt { what }) => format!("not built: {what}"),
             other => panic!("{other:?}"),
         }
     };
@@ -208,7 +208,7 @@ fn refusals_name_v2_s_fields() {
         field(body(), "/template/containers/0/env", secret).starts_with("template.containers[0].env[0].")
     );
     let volume = |source: Value| field(body(), "/template/volumes", json!([{"name": "v", "gcs": source}]));
-    assert!(volume(json!({"bucket": "b"})).starts_with("501 "));
+    assert!(volume(json!({"bucket": "b"})).starts_with("not built: "));
     let secret = json!([{"name": "v", "secret": {"secret": ""}}]);
     assert_eq!(field(body(), "/template/volumes", secret), "template.volumes[0].secret.secretName");
     match world.create_v2("Svc", body()) {

@@ -50,7 +50,7 @@ impl Kind {
     }
 
     pub(in super::super) fn not_built(self, what: &str) -> Error {
-        Error::not_implemented(format!("run.{}.template.{what}", self.word()))
+        Error::not_built(format!("run.{}.template.{what}", self.word()))
     }
 
     /// Refuses members that are documented but not built, unless they say nothing.

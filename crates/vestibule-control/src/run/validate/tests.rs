@@ -20,7 +20,7 @@ fn refused(annotations: Value, patch: Value) -> Option<String> {
     match service(&annotations, &spec, &hosts) {
         Ok(()) => None,
         Err(Error::Invalid { field, .. } | Error::Required { field }) => Some(field),
-        Err(Error::NotImplemented { method }) => Some(format!("501 {method}")),
+        Err(Error::NotBuilt { what }) => Some(format!("not built: {what}")),
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -70,7 +70,9 @@ fn containers() {
     assert_eq!(none.as_deref(), Some("spec.template.spec.containers"));
     assert_eq!(container(json!({"image": "x", "workingDir": "/srv"})), None);
     assert_eq!(container(json!({"image": "x", "workingDir": "srv"})).as_deref(), Some("workingDir"));
-    assert!(container(json!({"image": "x", "envFrom": [{"prefix": "p"}]})).unwrap().starts_with("501 "));
+    assert!(
+        container(json!({"image": "x", "envFrom": [{"prefix": "p"}]})).unwrap().starts_with("not built: ")
+    );
     assert_eq!(container(json!({"image": "x", "resources": {"requests": {}}})), None);
 }
 
@@ -111,7 +113,7 @@ fn variables() {
     let both = json!([{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "1"}}}]);
     assert_eq!(env(both).as_deref(), Some("env[0].value"));
     let other = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]);
-    assert!(env(other).unwrap().starts_with("501 "));
+    assert!(env(other).unwrap().starts_with("not built: "));
 }
 
 /// A template of several containers, with annotations.
@@ -186,9 +188,9 @@ fn volumes() {
         (json!([{"name": "v", "emptyDir": {"sizeLimit": "lots"}}]), "volumes[0].emptyDir.sizeLimit"),
         (
             json!([{"name": "v", "emptyDir": {"medium": "Disk"}}]),
-            "501 run.services.template.volumes.emptyDir.medium (Disk)",
+            "not built: run.services.template.volumes.emptyDir.medium (Disk)",
         ),
-        (json!([{"name": "v", "nfs": {"server": "s"}}]), "501 run.services.template.volumes.nfs"),
+        (json!([{"name": "v", "nfs": {"server": "s"}}]), "not built: run.services.template.volumes.nfs"),
         (json!([{"name": "v", "secret": {"optional": false}}]), "volumes[0].secret.secretName"),
     ] {
         assert_eq!(volumes(bad.clone(), json!([])).as_deref(), Some(field), "{bad}");
@@ -245,7 +247,7 @@ fn resources() {
     assert_eq!(limits(json!({"cpu": "10m"})).as_deref(), Some("resources.limits.cpu"));
     assert_eq!(limits(json!({"cpu": "4", "memory": "1Gi"})).as_deref(), Some("resources.limits.memory"));
     assert_eq!(limits(json!({"memory": "lots"})).as_deref(), Some("resources.limits.memory"));
-    assert!(limits(json!({"nvidia.com/gpu": "1"})).unwrap().starts_with("501 "));
+    assert!(limits(json!({"nvidia.com/gpu": "1"})).unwrap().starts_with("not built: "));
     let part = json!({"template": {"spec": {"containerConcurrency": 2, "containers": [
         {"image": "x", "resources": {"limits": {"cpu": "0.5", "memory": "256Mi"}}}]}}});
     assert!(refused(json!({}), part).unwrap().ends_with("limits.cpu"));
@@ -271,7 +273,7 @@ fn probes() {
         startup(json!({"tcpSocket": {}, "successThreshold": 2})).as_deref(),
         Some("startupProbe.successThreshold")
     );
-    assert!(startup(json!({"exec": {"command": ["x"]}})).unwrap().starts_with("501 "));
+    assert!(startup(json!({"exec": {"command": ["x"]}})).unwrap().starts_with("not built: "));
     let liveness = json!({"image": "x", "livenessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 3600}});
     assert_eq!(container(liveness), None);
 }
