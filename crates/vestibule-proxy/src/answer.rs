@@ -9,6 +9,7 @@ use vestibule_run::front::Refusal;
 use vestibule_urlmap::{HeaderLevels, Variables};
 
 use crate::clock::Dates;
+use crate::grpc;
 use crate::headers::{self, List};
 use crate::metrics::Count;
 use crate::record::ProxyStatus;
@@ -23,11 +24,14 @@ pub(crate) struct Answer<'a> {
     pub(crate) fields: Vec<(&'static str, Cow<'a, [u8]>)>,
     /// For the log.
     pub(crate) proxy: Option<ProxyStatus>,
+    /// What a client of gRPC is told, where that is not what the HTTP status comes to.
+    pub(crate) grpc_status: Option<u8>,
 }
 
 impl<'a> Answer<'a> {
     pub(crate) fn empty(status: u16) -> Answer<'a> {
-        Answer { status, content_type: None, body: Cow::Borrowed(b""), fields: Vec::new(), proxy: None }
+        let (body, fields) = (Cow::Borrowed(&b""[..]), Vec::new());
+        Answer { status, content_type: None, body, fields, proxy: None, grpc_status: None }
     }
 
     pub(crate) fn text(status: u16, body: &'static str) -> Answer<'a> {
@@ -92,6 +96,13 @@ impl<'a> Answer<'a> {
     /// For a response that did not come in time.
     pub(crate) fn timeout() -> Answer<'a> {
         Answer::text(504, "upstream request timeout").because("http_response_timeout", "backend_timeout")
+    }
+
+    /// For a call of gRPC that took longer than its client waits. Envoy gives such calls, and no others, this status.
+    pub(crate) fn deadline() -> Answer<'a> {
+        let answer = Answer::text(408, "downstream duration timeout");
+        let answer = answer.because("http_response_timeout", "backend_timeout");
+        Answer { grpc_status: Some(grpc::DEADLINE_EXCEEDED), ..answer }
     }
 
     /// For a response in which nothing moves any more.

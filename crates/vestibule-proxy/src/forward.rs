@@ -41,7 +41,7 @@ pub(crate) struct Plan<'p> {
     /// The load balancer's route.
     pub(crate) decision: Option<&'p ForwardDecision<'p>>,
     /// From the end of the request to the end of the response.
-    pub(crate) limit: Duration,
+    pub(crate) limit: Limit,
     /// How the destination is spoken to.
     pub(crate) protocol: Protocol,
 }
@@ -60,13 +60,30 @@ pub(crate) struct Forward<'f, 'a> {
     pub(crate) deadline: Deadline,
 }
 
+/// How long a request may take.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) time: Duration,
+    pub(crate) whose: Whose,
+}
+
+/// Who says how long a request may take. It decides what the client is told when it took longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The load balancer: its route, or its backend service.
+    Balancer,
+    /// The service of Cloud Run itself.
+    Service,
+    /// A client of gRPC.
+    Client,
+}
+
 /// When the response must be there.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Deadline {
     /// `None`: not known before the request is complete.
     at: Option<Instant>,
-    /// It is the service's own, not the load balancer's.
-    of_service: bool,
+    whose: Whose,
 }
 
 /// How many instances a request may find ended before it is told so.
@@ -97,7 +114,8 @@ impl Held {
 
 impl<'f, 'a> Forward<'f, 'a> {
     pub(crate) fn new(turn: &'f mut Turn<'a>, plan: Plan<'f>, destination: Destination) -> Forward<'f, 'a> {
-        Forward { turn, plan, destination, deadline: Deadline::default() }
+        let deadline = Deadline { at: None, whose: plan.limit.whose };
+        Forward { turn, plan, destination, deadline }
     }
 
     pub(crate) async fn run(mut self) -> Next {
@@ -116,15 +134,16 @@ impl<'f, 'a> Forward<'f, 'a> {
     /// Starts the response timeout. A service of Cloud Run counts from the start of the request, and its limit covers
     /// queue, start and answer together.
     fn start_clock(&mut self) {
-        let start = self.turn.record.start;
+        let (start, Limit { time, whose }) = (self.turn.record.start, self.plan.limit);
         if let Destination::Run(admitted) = &self.destination {
-            let at = start.checked_add(admitted.timeout.min(self.plan.limit));
+            let at = start.checked_add(admitted.timeout.min(time));
             self.turn.timer.within(at, self.turn.worker.timeouts.stream_idle);
-            self.deadline = Deadline { at, of_service: admitted.timeout <= self.plan.limit };
+            let whose = if admitted.timeout <= time { Whose::Service } else { whose };
+            self.deadline = Deadline { at, whose };
         } else {
-            self.turn.inbound.start_timeout(self.plan.limit, self.turn.worker.timeouts.stream_idle);
+            self.turn.inbound.start_timeout(time, self.turn.worker.timeouts.stream_idle);
             let complete = self.turn.inbound.is_complete();
-            self.deadline.at = start.checked_add(self.plan.limit).filter(|_| complete);
+            self.deadline.at = start.checked_add(time).filter(|_| complete);
         }
     }
 
@@ -464,8 +483,11 @@ impl<'f, 'a> Forward<'f, 'a> {
                 self.turn.leave_unanswered();
                 return Interrupted::Gone;
             }
-            Interrupt::Late(Passed::Hard) if self.deadline.of_service => return Interrupted::Late,
-            Interrupt::Late(Passed::Hard) => Answer::timeout(),
+            Interrupt::Late(Passed::Hard) => match self.deadline.whose {
+                Whose::Service => return Interrupted::Late,
+                Whose::Client if self.is_over() => Answer::deadline(),
+                Whose::Balancer | Whose::Client => Answer::timeout(),
+            },
             Interrupt::Late(Passed::Idle) if !self.turn.inbound.is_complete() => Answer::late(),
             Interrupt::Late(Passed::Idle) => Answer::stream_timeout(),
             Interrupt::BadBody(error) => Answer::malformed(error),
@@ -525,8 +547,13 @@ async fn queue(
     let mut waiting = Box::pin(admitted.acquire(until));
     let result = turn.inbound.during(None, |cx| waiting.as_mut().poll(cx)).await;
     drop(waiting);
+    let is_late = match &result {
+        Ok(result) => result.is_err() && until <= Instant::now(),
+        Err(interrupt) => matches!(interrupt, Interrupt::Late(_)),
+    };
     match result {
         Ok(Ok(lease)) => Ok(lease),
+        _ if is_late && deadline.whose == Whose::Client => Err(turn.answer(Answer::deadline(), None).await),
         Ok(Err(refusal)) => Err(destination::refuse_run(turn, &refusal, way).await),
         Err(Interrupt::Late(_)) => Err(destination::refuse_run(turn, &Refusal::timeout(), way).await),
         Err(_) => {

@@ -14,6 +14,9 @@ use crate::answer::Answer;
 /// The media type, alone or with `+proto` and the like behind it.
 const MEDIA_TYPE: &str = "application/grpc";
 
+/// The status of a call that took longer than its client waits.
+pub(crate) const DEADLINE_EXCEEDED: u8 = 4;
+
 /// Lower than this no answer is an error.
 const FIRST_ERROR: u16 = 400;
 
@@ -58,7 +61,7 @@ pub(crate) fn answer(answer: Answer<'_>) -> Answer<'_> {
     if answer.status < FIRST_ERROR {
         return answer;
     }
-    let status = status_of(answer.status);
+    let status = answer.grpc_status.unwrap_or_else(|| status_of(answer.status));
     let message = message_of(&answer.body);
     let mut fields = answer.fields;
     fields.push(("grpc-status", Cow::Owned(status.to_string().into_bytes())));
@@ -71,6 +74,7 @@ pub(crate) fn answer(answer: Answer<'_>) -> Answer<'_> {
         body: Cow::Borrowed(b""),
         fields,
         proxy: answer.proxy,
+        grpc_status: None,
     }
 }
 
@@ -153,6 +157,7 @@ mod tests {
         assert_eq!(made.fields[0], ("grpc-status", Cow::Borrowed(&b"14"[..])));
         assert_eq!(made.fields[1], ("grpc-message", Cow::Borrowed(&b"no healthy upstream"[..])));
         assert!(made.proxy.is_some());
+        assert_eq!(answer(Answer::deadline()).fields[0], ("grpc-status", Cow::Borrowed(&b"4"[..])));
         assert_eq!(answer(Answer::redirect(302, b"x".to_vec())).status, 302);
         assert_eq!(message_of("50% caf\u{e9}\n".as_bytes()), b"50%25 caf%C3%A9%0A");
     }

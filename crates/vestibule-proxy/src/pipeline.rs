@@ -13,7 +13,7 @@ use vestibule_urlmap::{
 use crate::answer::Answer;
 use crate::destination::{self, Destination, WayBack};
 use crate::endpoints::NoChoice;
-use crate::forward::{Forward, Plan};
+use crate::forward::{Forward, Limit, Plan, Whose};
 use crate::grpc;
 use crate::limits::SERVERLESS_TIMEOUT;
 use crate::mirror;
@@ -160,9 +160,12 @@ async fn send_on(
 }
 
 /// A call of gRPC may say how long its client waits.
-fn with_deadline(turn: &Turn<'_>, limit: Duration) -> Duration {
+fn with_deadline(turn: &Turn<'_>, limit: Duration) -> Limit {
     let asked = (turn.peer.version == Version::Http2).then(|| grpc::timeout(&turn.request)).flatten();
-    asked.map_or(limit, |asked| asked.min(limit))
+    match asked.filter(|asked| *asked < limit) {
+        Some(time) => Limit { time, whose: Whose::Client },
+        None => Limit { time: limit, whose: Whose::Balancer },
+    }
 }
 
 /// The answer to a CORS preflight request that the route's policy answers.

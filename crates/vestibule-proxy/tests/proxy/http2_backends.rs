@@ -399,9 +399,17 @@ fn calls_of_grpc_get_answers_of_grpc() {
     let mut client = client(&world);
     let answer =
         client.ask(call("/s/m").header("grpc-timeout", "150m").body(()).unwrap(), b"\0\0\0\0\0").unwrap();
-    assert_eq!((answer.status.as_u16(), answer.field("grpc-status")), (200, Some("14")));
-    assert_eq!(answer.field("grpc-message"), Some("upstream request timeout"));
+    assert_eq!((answer.status.as_u16(), answer.field("grpc-status")), (200, Some("4")));
+    assert_eq!(answer.field("grpc-message"), Some("downstream duration timeout"));
     assert_eq!((answer.field("content-type"), answer.body.len()), (Some("application/grpc"), 0));
+    let route = json!({ "defaultRouteAction": { "timeout": { "nanos": 150_000_000 },
+        "weightedBackendServices": [{ "backendService": "s0", "weight": 1 }] } });
+    world.serve(Site::map(route, vec![speaking(Protocol::H2c, never.address)]));
+    let answer = client.ask(call("/s/m").header("grpc-timeout", "1H").body(()).unwrap(), b"").unwrap();
+    assert_eq!(
+        (answer.field("grpc-status"), answer.field("grpc-message")),
+        (Some("14"), Some("upstream request timeout"))
+    );
     world.serve(Site::map(json!({ "defaultService": "s0" }), vec![service(endpoints(&[]))]));
     let answer = client.ask(call("/s/m").body(()).unwrap(), b"").unwrap();
     assert_eq!(
