@@ -163,6 +163,10 @@ pub const MAX_HELD_BODY: u64 = 8 * 1024;
 /// cheaper than a second element of a vectored write.
 pub const COPY_BELOW: usize = 2 * 1024;
 
+/// Parts of a connection of HTTP/2 that are copied to be written with what comes after them: larger ones are worth a
+/// system call of their own.
+pub const GATHER_BELOW: usize = 8 * 1024;
+
 /// Copies of requests that one worker sends to mirrors at once; more are not sent.
 pub const MAX_MIRRORS: usize = 256;
 

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::PREFACE;
+use super::outgoing::Outgoing;
 use crate::buffers::Buffer;
 use crate::limits::{MAX_CONTROL_FRAMES, MAX_RESETS, MAX_RESETS_PER_SECOND};
-use crate::link::{ClientStream, Link};
+use crate::link::ClientStream;
 
 /// What a client has done, and how much more of it is borne.
 pub(crate) struct Counts {
@@ -163,17 +164,21 @@ impl Frames {
 }
 
 /// A client's connection with its frames counted.
-pub(crate) struct Guard<'l> {
-    link: &'l Link<ClientStream>,
+pub(crate) struct Guard<'o> {
+    outgoing: &'o Outgoing<'o, ClientStream>,
     /// What was read before it was known that this is HTTP/2.
     early: Option<Buffer>,
     frames: Frames,
     counts: Rc<Counts>,
 }
 
-impl<'l> Guard<'l> {
-    pub(crate) fn new(link: &'l Link<ClientStream>, early: Option<Buffer>, counts: Rc<Counts>) -> Guard<'l> {
-        Guard { link, early, frames: Frames::new(), counts }
+impl<'o> Guard<'o> {
+    pub(crate) fn new(
+        outgoing: &'o Outgoing<'o, ClientStream>,
+        early: Option<Buffer>,
+        counts: Rc<Counts>,
+    ) -> Guard<'o> {
+        Guard { outgoing, early, frames: Frames::new(), counts }
     }
 }
 
@@ -197,7 +202,7 @@ impl AsyncRead for Guard<'_> {
                 this.early = None;
             }
         } else {
-            ready!(this.link.poll_read_buf(cx, target))?;
+            ready!(this.outgoing.link().poll_read_buf(cx, target))?;
         }
         this.frames.feed(&target.filled()[before..], &this.counts);
         Poll::Ready(Ok(()))
@@ -206,7 +211,7 @@ impl AsyncRead for Guard<'_> {
 
 impl AsyncWrite for Guard<'_> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.link.poll_write(cx, &[IoSlice::new(bytes)])
+        self.outgoing.poll_take(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -214,21 +219,22 @@ impl AsyncWrite for Guard<'_> {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.link.poll_write(cx, parts)
+        self.outgoing.poll_take(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link.poll_flush(cx)
+    /// Left to the connection's task.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     /// The end is told after the last frame was read by the client, not here: a socket that is closed with bytes unread
     /// takes back what was written, and that would be the GOAWAY.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link.poll_flush(cx)
+        self.outgoing.poll_flush(cx)
     }
 }
 

@@ -18,6 +18,7 @@
 //! | `serve` | a client's connection: streams, drain, idle time |
 //! | `stream` | one request of a client: a task of its own, through the pipeline |
 //! | `guard` | the frames a client sends, counted before anything is done about them |
+//! | `outgoing` | what a connection has to write, gathered |
 //! | `body` | a body in frames |
 //! | `relay` | a response's body where a side of it is HTTP/2 |
 //! | `pool`, `ask` | connections to backends, and a request on one |
@@ -25,6 +26,7 @@
 pub(crate) mod ask;
 pub(crate) mod body;
 mod guard;
+mod outgoing;
 pub(crate) mod pivot;
 pub(crate) mod pool;
 pub(crate) mod relay;

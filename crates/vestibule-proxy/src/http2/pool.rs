@@ -10,7 +10,7 @@ use std::hash::BuildHasherDefault;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -18,12 +18,14 @@ use h2::client::{self, SendRequest};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
+use super::outgoing::{Outgoing, Pipe};
 use crate::limits::{
     CONNECT_TIMEOUT, HTTP2_CONNECTION_WINDOW, HTTP2_SEND_BUFFER, HTTP2_STREAM_WINDOW, MAX_FIELD_SECTION,
     MAX_LOCAL_RESETS, MAX_SHARED_PER_ADDRESS, MAX_STREAMS, UPSTREAM_KEEP_ALIVE,
 };
+use crate::link::Link;
 use crate::metrics::Cells;
-use crate::upstream::{self, AddressHasher, ConnectError, Location, Target};
+use crate::upstream::{self, AddressHasher, BackendStream, ConnectError, Location, Target};
 
 /// The connections of one worker.
 #[derive(Default)]
@@ -108,26 +110,31 @@ impl Shared {
         });
         let theirs = Rc::downgrade(&shared);
         spawn_local(async move {
-            let limit = tokio::time::timeout(CONNECT_TIMEOUT, shake_hands(target));
-            let made = limit.await.unwrap_or(Err(ConnectError::Timeout));
-            cells.connected(made.is_ok());
-            let (state, connection) = match made {
-                Ok((send, connection)) => (State::Ready(send), Some(connection)),
-                Err(error) => (State::Failed(error), None),
-            };
             let set = |state| {
                 if let Some(shared) = theirs.upgrade() {
                     shared.state.replace(state);
                     shared.changed.notify_waiters();
                 }
             };
-            set(state);
-            if let Some(connection) = connection {
-                if let Err(error) = connection.await {
-                    tracing::debug!(address = %target.location.address, %error, "an HTTP/2 connection to a backend ended");
-                }
-                set(State::Over);
+            let late = Instant::now() + CONNECT_TIMEOUT;
+            let made = in_time(late, upstream::connect(target)).await.map(Link::new);
+            let outgoing = made.as_ref().map(Outgoing::new);
+            let shaken = match &outgoing {
+                Ok(outgoing) => in_time(late, shake_hands(outgoing)).await,
+                Err(error) => Err(**error),
+            };
+            cells.connected(shaken.is_ok());
+            let (send, connection) = match shaken {
+                Ok(shaken) => shaken,
+                Err(error) => return set(State::Failed(error)),
+            };
+            set(State::Ready(send));
+            if let Ok(outgoing) = &outgoing
+                && let Err(error) = run(connection, outgoing).await
+            {
+                tracing::debug!(address = %target.location.address, %error, "an HTTP/2 connection to a backend ended");
             }
+            set(State::Over);
         });
         shared
     }
@@ -159,10 +166,18 @@ impl Shared {
     }
 }
 
-type Made = (SendRequest<Bytes>, client::Connection<upstream::BackendStream, Bytes>);
+type Connection<'o> = client::Connection<Pipe<'o, 'o, BackendStream>, Bytes>;
 
-async fn shake_hands(target: Target) -> Result<Made, ConnectError> {
-    let stream = upstream::connect(target).await?;
+async fn in_time<T>(
+    late: Instant,
+    making: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    tokio::time::timeout_at(late.into(), making).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
+async fn shake_hands<'o>(
+    outgoing: &'o Outgoing<'o, BackendStream>,
+) -> Result<(SendRequest<Bytes>, Connection<'o>), ConnectError> {
     let mut builder = client::Builder::new();
     builder
         .initial_window_size(HTTP2_STREAM_WINDOW)
@@ -172,15 +187,38 @@ async fn shake_hands(target: Target) -> Result<Made, ConnectError> {
         .initial_max_send_streams(UNKNOWN_LIMIT)
         .max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
         .enable_push(false);
-    let (send, mut connection) = builder.handshake(stream).await.map_err(|_| ConnectError::Refused)?;
+    let (send, mut connection) =
+        builder.handshake(Pipe(outgoing)).await.map_err(|_| ConnectError::Refused)?;
     // The backend's settings say how many streams it takes, and that it speaks HTTP/2 at all.
-    poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+    poll_fn(|cx| match poll_run(&mut connection, outgoing, cx) {
         Poll::Ready(_) => Poll::Ready(Err(ConnectError::Refused)),
         Poll::Pending if send.current_max_send_streams() == UNKNOWN_LIMIT => Poll::Pending,
         Poll::Pending => Poll::Ready(Ok(())),
     })
     .await?;
     Ok((send, connection))
+}
+
+/// Reads and writes until the connection ends.
+async fn run(
+    mut connection: Connection<'_>,
+    outgoing: &Outgoing<'_, BackendStream>,
+) -> Result<(), h2::Error> {
+    poll_fn(|cx| poll_run(&mut connection, outgoing, cx)).await
+}
+
+fn poll_run(
+    connection: &mut Connection<'_>,
+    outgoing: &Outgoing<'_, BackendStream>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), h2::Error>> {
+    if let Poll::Ready(ended) = Pin::new(connection).poll(cx) {
+        return Poll::Ready(ended);
+    }
+    match outgoing.poll_flush(cx) {
+        Poll::Ready(Err(_)) => Poll::Ready(Ok(())),
+        _ => Poll::Pending,
+    }
 }
 
 /// What the codec tells as the limit of streams until the backend has told one, or that there is none.

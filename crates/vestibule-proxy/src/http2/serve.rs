@@ -1,7 +1,7 @@
 //! A client's connection: each of its streams is a task of its own, and this one reads and writes frames.
 //!
 //! The tasks are all on the worker's thread. What several of them have to write goes out together when this task gets
-//! its turn after them.
+//! its turn after them ([`super::outgoing`]).
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -15,6 +15,7 @@ use h2::server::{self, Builder};
 use tokio::task::spawn_local;
 
 use super::guard::{Counts, Guard};
+use super::outgoing::Outgoing;
 use super::stream;
 use crate::buffers::Buffer;
 use crate::limits::{
@@ -63,7 +64,8 @@ pub(crate) async fn serve(
     timer: &Timer,
 ) {
     let counts = Counts::new();
-    let guard = Guard::new(link, early, counts.clone());
+    let outgoing = Outgoing::new(link);
+    let guard = Guard::new(&outgoing, early, counts.clone());
     let shared = Shared {
         worker: worker.clone(),
         slot: slot.clone(),
@@ -77,15 +79,21 @@ pub(crate) async fn serve(
     let connection = poll_fn(|cx| match shaking.as_mut().poll(cx) {
         Poll::Ready(connection) => Poll::Ready(connection.ok()),
         Poll::Pending if timer.passed().is_some() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
+        // Our settings do not wait for the client's.
+        Poll::Pending => match outgoing.poll_flush(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(None),
+            _ => Poll::Pending,
+        },
     });
     let Some(connection) = connection.await else { return };
-    let mut serving = Serving { connection, shared: Rc::new(shared), timer, stage: Stage::Open };
+    let mut serving =
+        Serving { connection, outgoing: &outgoing, shared: Rc::new(shared), timer, stage: Stage::Open };
     poll_fn(|cx| serving.poll(cx)).await;
 }
 
 struct Serving<'t> {
     connection: server::Connection<Guard<'t>, Bytes>,
+    outgoing: &'t Outgoing<'t, ClientStream>,
     shared: Rc<Shared>,
     timer: &'t Timer,
     stage: Stage,
@@ -114,6 +122,9 @@ impl Serving<'_> {
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending if matches!(self.outgoing.poll_flush(cx), Poll::Ready(Err(_))) => {
+                    return Poll::Ready(());
+                }
                 Poll::Pending if !self.look() => return Poll::Pending,
                 // Something was decided that the codec is to write.
                 Poll::Pending if self.is_over() => return Poll::Ready(()),
