@@ -9,7 +9,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
-use vestibule_dns::{RecordSet, Resolver, Sockets, Table, Visibility, Zone, ZoneKind, serve};
+use vestibule_dns::{Entry, RecordSet, Resolver, Sockets, Table, Visibility, Zone, ZoneKind, serve};
 use vestibule_vpc::NetworkId;
 
 type Failure = Box<dyn std::error::Error>;
@@ -26,7 +26,7 @@ fn main() -> Result<(), Failure> {
     let zone = Zone::new(origin.parse()?, visible, ZoneKind::Plain(sets));
     resolver.apply(Table { generation: 1, zones: vec![Arc::new(zone)], ..Table::default() });
     let at = (Ipv4Addr::LOCALHOST, port.parse()?);
-    let sockets = Sockets { udp: UdpSocket::bind(at)?, tcp: TcpListener::bind(at)? };
+    let sockets = Sockets { udp: UdpSocket::bind(at)?, tcp: TcpListener::bind(at)?, entry: Entry::Machines };
     // One thread, as the servers it is measured beside have.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.spawn(serve(resolver, network, sockets, std::future::pending()));

@@ -80,6 +80,8 @@ pub struct Report {
     pub answers: Vec<(Transport, u8, u64)>,
     /// Messages that got no answer because they are none that may have one.
     pub dropped: u64,
+    /// Questions that were to be logged and came faster than they could be.
+    pub not_logged: u64,
 }
 
 #[cfg(test)]

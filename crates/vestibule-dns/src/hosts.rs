@@ -9,8 +9,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crate::name::Name;
-use crate::table::{Authority, Zones};
-use crate::zone::{RecordSet, ZoneData};
+use crate::origin::Origin;
+use crate::records::RecordSet;
+use crate::table::{Authority, Source, Zones};
+use crate::zone::ZoneData;
 
 /// Seconds for which an answer about such a name may be kept.
 const OWN_TTL: u32 = 300;
@@ -25,7 +27,7 @@ type Sets = BTreeMap<String, Vec<RecordSet>>;
 
 /// The zones of a network's machines, where they differ from those of an empty network.
 #[derive(Debug, Clone)]
-pub(crate) struct Hosts(Vec<(Name, Arc<Authority>)>);
+pub(crate) struct Hosts(Vec<(Name, Source)>);
 
 impl Hosts {
     /// Machines by name. Their addresses get PTR records if they are of a private range; names outside of `internal.`
@@ -38,11 +40,11 @@ impl Hosts {
                 put(&mut zones, apex, &reverse_name(*address), "PTR", &name.to_string());
             }
         }
-        Hosts(prepare(zones).collect())
+        Hosts(prepare(zones, Origin::INTERNAL).collect())
     }
 
     pub(crate) fn insert_into(&self, zones: &mut Zones) {
-        self.0.iter().for_each(|(apex, authority)| zones.insert(apex.clone(), authority.clone()));
+        self.0.iter().for_each(|(apex, source)| zones.insert(apex.clone(), source.clone()));
     }
 }
 
@@ -64,18 +66,21 @@ pub(crate) fn of_every_network(run_app: Option<Ipv4Addr>) -> Zones {
         ("168.192.in-addr.arpa.".to_owned(), Vec::new()),
     ]);
     all.extend((16..32).map(|second| (format!("{second}.172.in-addr.arpa."), Vec::new())));
-    if let Some(address) = run_app {
-        all.insert("run.app.".to_owned(), set("*.run.app.", "A", &address.to_string()));
-    }
+    let default_urls =
+        run_app.map(|address| ("run.app.".to_owned(), set("*.run.app.", "A", &address.to_string())));
     let mut zones = Zones::default();
-    prepare(all).for_each(|(apex, authority)| zones.insert(apex, authority));
+    // On Google's, default URLs are public names.
+    prepare(all, Origin::INTERNAL)
+        .chain(prepare(default_urls.into_iter().collect(), Origin::EXTERNAL))
+        .for_each(|(apex, source)| zones.insert(apex, source));
     zones
 }
 
-fn prepare(zones: Sets) -> impl Iterator<Item = (Name, Arc<Authority>)> {
-    zones.into_iter().filter_map(|(apex, sets)| {
+fn prepare(zones: Sets, kind: &'static str) -> impl Iterator<Item = (Name, Source)> {
+    zones.into_iter().filter_map(move |(apex, sets)| {
         let apex = Name::parse(&apex).ok()?;
-        Some((apex.clone(), Arc::new(Authority::Zone(ZoneData::new(apex, sets)))))
+        let authority = Arc::new(Authority::Zone(ZoneData::new(apex.clone(), sets)));
+        Some((apex, Source { authority, origin: Origin::unnamed(kind) }))
     })
 }
 

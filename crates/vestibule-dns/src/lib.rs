@@ -6,16 +6,27 @@
 //! answered by copying bytes, without building a tree of objects. Text becomes data once, when a zone is prepared
 //! ([`rdata`]).
 //!
+//! An answer can depend on who asks: record sets have policies that choose by place, by weight, or by what is up
+//! ([`Routing`]), and the server policy of a network can have its answers translated for IPv6 and its questions logged
+//! ([`QueryLog`]).
+//!
 //! Knows nothing of the API or the store.
 #![forbid(unsafe_code)]
 
+mod asker;
 mod counts;
+mod dns64;
 mod hash;
 mod hosts;
 pub mod name;
+mod origin;
+mod place;
 mod policy;
+mod querylog;
 pub mod rdata;
+mod records;
 mod resolver;
+mod routing;
 mod serve;
 mod suffix;
 mod table;
@@ -23,14 +34,18 @@ mod upstream;
 pub mod wire;
 mod zone;
 
+pub use asker::Entry;
 pub use counts::{Report, Transport};
 pub use name::Name;
+pub use place::{Place, Site, Sites};
 pub use policy::{Action, Path, ResponsePolicy, Rule, ServerPolicy, Target};
+pub use querylog::{Machine, QueryLog};
+pub use records::{Data, RecordError, RecordSet, Texts};
 pub use resolver::{Answer, Resolver};
+pub use routing::{Liveness, Nearest, Routing};
 pub use serve::{Sockets, serve};
 pub use table::{Table, Visibility, Zone, ZoneKind};
 pub use upstream::system_servers;
-pub use zone::{Choice, RecordError, RecordSet};
 
 /// The address of the resolver (and of the metadata server) in every network.
 pub const RESOLVER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 169, 254);

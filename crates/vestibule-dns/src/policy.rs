@@ -7,8 +7,9 @@ use vestibule_vpc::NetworkId;
 
 use crate::hash::Names;
 use crate::name::Name;
+use crate::records::RecordSet;
 use crate::suffix::BySuffix;
-use crate::zone::{RecordSet, ZoneData};
+use crate::zone::ZoneData;
 
 /// A name server that is asked for what we do not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,17 +37,26 @@ impl Target {
     }
 }
 
-/// An outbound server policy: its networks ask these servers for everything, and nobody else.
-#[derive(Debug, Clone)]
+/// A server policy.
+#[derive(Debug, Clone, Default)]
 pub struct ServerPolicy {
+    /// Its short name.
+    pub name: Arc<str>,
     pub networks: Vec<NetworkId>,
-    /// `alternativeNameServerConfig`.
+    /// `alternativeNameServerConfig`: the networks ask these servers for everything, and nobody else. Default: none,
+    /// which leaves resolution as it is.
     pub targets: Arc<[Target]>,
+    /// `enableLogging`: questions of the networks are logged. Default: they are not.
+    pub log: bool,
+    /// `dns64Config.scope.allQueries`: names without an AAAA record get one that leads to their A record (RFC 6147).
+    /// Default: they do not.
+    pub dns64: bool,
 }
 
 /// A response policy, ready to be asked.
 #[derive(Debug)]
 pub struct ResponsePolicy {
+    name: Arc<str>,
     networks: Vec<NetworkId>,
     rules: Arc<Rules>,
 }
@@ -71,7 +81,16 @@ pub enum Action {
 impl ResponsePolicy {
     /// Prepares a policy. Of two rules for one name the later counts.
     pub fn new(networks: Vec<NetworkId>, rules: Vec<Rule>) -> ResponsePolicy {
-        ResponsePolicy { networks, rules: Arc::new(Rules::new(rules)) }
+        ResponsePolicy { name: Arc::default(), networks, rules: Arc::new(Rules::new(rules)) }
+    }
+
+    /// The same with its short name, which logs tell.
+    pub fn named(self, name: &str) -> ResponsePolicy {
+        ResponsePolicy { name: name.into(), ..self }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     pub fn networks(&self) -> &[NetworkId] {

@@ -1,9 +1,12 @@
 //! Record data, from the text of zone files to the wire.
 
 mod fields;
+mod text;
 
 use fields::{Fields, Wrong};
+use std::borrow::Cow;
 use std::fmt;
+pub use text::text;
 
 /// The longest data of one record, in bytes.
 const MAX_RDATA: usize = 65_535;
@@ -16,8 +19,11 @@ pub mod kind {
     pub const SOA: u16 = 6;
     pub const PTR: u16 = 12;
     pub const MX: u16 = 15;
+    pub const TXT: u16 = 16;
+    pub const AAAA: u16 = 28;
     pub const SRV: u16 = 33;
     pub const OPT: u16 = 41;
+    pub const SPF: u16 = 99;
     pub const IXFR: u16 = 251;
     pub const AXFR: u16 = 252;
     pub const ANY: u16 = 255;
@@ -26,7 +32,7 @@ pub mod kind {
 /// The types that a managed zone may hold.
 const TYPES: &[(&str, u16)] = &[
     ("A", kind::A),
-    ("AAAA", 28),
+    ("AAAA", kind::AAAA),
     ("CAA", 257),
     ("CNAME", kind::CNAME),
     ("DNSKEY", 48),
@@ -38,17 +44,26 @@ const TYPES: &[(&str, u16)] = &[
     ("NS", kind::NS),
     ("PTR", kind::PTR),
     ("SOA", kind::SOA),
-    ("SPF", 99),
+    ("SPF", kind::SPF),
     ("SRV", kind::SRV),
     ("SSHFP", 44),
     ("SVCB", 64),
     ("TLSA", 52),
-    ("TXT", 16),
+    ("TXT", kind::TXT),
 ];
 
 /// The number of a record type by its name, for the types a managed zone may hold. Upper case only, as in Cloud DNS.
 pub fn type_number(name: &str) -> Option<u16> {
     TYPES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+/// The name of a record type by its number; `TYPE1234` (RFC 3597, section 5) for one that no managed zone may hold.
+pub fn type_name(number: u16) -> Cow<'static, str> {
+    match TYPES.iter().find(|(_, known)| *known == number) {
+        Some((name, _)) => Cow::Borrowed(name),
+        None if number == kind::ANY => Cow::Borrowed("ANY"),
+        None => Cow::Owned(format!("TYPE{number}")),
+    }
 }
 
 /// The names of the types a managed zone may hold.

@@ -1,28 +1,30 @@
 //! Name resolution as seen from inside a network (Cloud DNS's name resolution order).
 //!
 //! One walk serves both uses: [`Resolver::lookup`] collects records for callers inside this process, and the server
-//! has the same walk write straight into the answer. The walk never waits; when it leads out of our own data, it says
-//! which servers to ask for what.
+//! has the same walk write straight into the answer.
+
+mod walk;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use vestibule_vpc::{NetworkId, Vpc};
 
+use crate::asker::Asker;
 use crate::counts::{Counts, Report};
+use crate::dns64;
 use crate::hosts::Hosts;
 use crate::name::Name;
-use crate::policy::{Path, Prepared, Target};
+use crate::policy::{Path, Target};
+use crate::querylog::QueryLog;
 use crate::rdata::kind;
-use crate::table::{Authority, Index, Table, View};
+use crate::table::{Index, Table};
 use crate::upstream::Paths;
 use crate::wire::{Query, Rcode, Record, Writer};
-use crate::zone::{Found, Stored, ZoneData};
-
-/// Aliases and peerings followed for one question.
-const MAX_STEPS: usize = 16;
+pub(crate) use walk::Now;
+use walk::{Collected, Step};
 
 /// The resolver of all networks. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +37,7 @@ struct Inner {
     upstream: Arc<[Target]>,
     paths: Paths,
     counts: Counts,
+    log: OnceLock<QueryLog>,
 }
 
 #[derive(Default)]
@@ -66,51 +69,6 @@ impl Answer {
     }
 }
 
-/// How the walk over our own data ends.
-enum Step {
-    Done(Rcode),
-    /// The rest must be asked of these servers, as seen from this network.
-    Ask {
-        servers: Arc<[Target]>,
-        network: NetworkId,
-        name: Name,
-    },
-}
-
-/// Where the walk puts records: into an answer's bytes, or into a list. Owners are in wire form, in lower case.
-trait Sink {
-    fn answer(&mut self, owner: &[u8], set: &Stored);
-    /// `rest` is a record behind its owner's name.
-    fn authority(&mut self, owner: &[u8], rest: &[u8]);
-}
-
-impl Sink for Writer<'_, '_> {
-    fn answer(&mut self, owner: &[u8], set: &Stored) {
-        set.runs().into_iter().for_each(|run| self.answers(owner, run));
-    }
-
-    fn authority(&mut self, owner: &[u8], rest: &[u8]) {
-        Writer::authority(self, owner, rest);
-    }
-}
-
-#[derive(Default)]
-struct Collected {
-    answers: Vec<Record>,
-    authority: Option<Record>,
-}
-
-impl Sink for Collected {
-    fn answer(&mut self, owner: &[u8], set: &Stored) {
-        let records = set.runs().into_iter().flat_map(|run| run.records());
-        self.answers.extend(records.filter_map(|rest| Record::behind(owner, rest)));
-    }
-
-    fn authority(&mut self, owner: &[u8], rest: &[u8]) {
-        self.authority = Record::behind(owner, rest);
-    }
-}
-
 impl Resolver {
     /// A resolver that asks `upstream` for what no zone holds; with none, such names get SERVFAIL. See
     /// [`crate::system_servers`].
@@ -128,8 +86,8 @@ impl Resolver {
         let sources = Sources::default();
         let index = ArcSwap::from_pointee(Index::new(&sources.table, &sources.hosts));
         let upstream = upstream.into_iter().map(|address| Target { address, path: Path::Machine }).collect();
-        let (sources, counts) = (Mutex::new(sources), Counts::default());
-        Resolver(Arc::new(Inner { index, sources, upstream, paths, counts }))
+        let (sources, counts, log) = (Mutex::new(sources), Counts::default(), OnceLock::new());
+        Resolver(Arc::new(Inner { index, sources, upstream, paths, counts, log }))
     }
 
     /// From now on every question is answered from this table.
@@ -161,7 +119,22 @@ impl Resolver {
 
     /// How many questions were answered on sockets, and how.
     pub fn metrics(&self) -> Report {
-        self.0.counts.report()
+        Report { not_logged: self.0.log.get().map_or(0, QueryLog::dropped), ..self.0.counts.report() }
+    }
+
+    /// From now on questions of networks whose policy wants it are logged here. Only the first call has an effect.
+    pub fn log_to(&self, log: QueryLog) {
+        // Only a second call fails.
+        let _ = self.0.log.set(log);
+    }
+
+    pub(crate) fn log(&self) -> Option<&QueryLog> {
+        self.0.log.get()
+    }
+
+    /// The private address of who asks.
+    pub(crate) fn address(&self, network: &NetworkId, asker: Asker) -> Option<Ipv4Addr> {
+        self.0.address(network, asker)
     }
 
     /// The generation of the current table.
@@ -176,49 +149,76 @@ impl Resolver {
         Now { inner: &self.0, index, view, network }
     }
 
-    /// Resolves a name and type as a client inside `network` sees it.
+    /// Resolves a name and type as a client inside `network` sees it, of whom nothing else is known.
     pub async fn lookup(&self, network: &NetworkId, name: &Name, wanted: u16) -> Answer {
+        self.look(network, name, wanted, Asker::at(None)).await.0
+    }
+
+    /// The same, and which other server has answered.
+    async fn look(
+        &self,
+        network: &NetworkId,
+        name: &Name,
+        wanted: u16,
+        asker: Asker,
+    ) -> (Answer, Option<IpAddr>) {
         let mut found = Collected::default();
         // Nothing of the table is kept while others are asked.
-        let (step, authoritative) = self.now(network).walk(name.wire(), wanted, true, &mut found);
-        match step {
-            Step::Done(rcode) => found.into_answer(rcode, authoritative),
+        let walk = self.now(network).walk(name.wire(), wanted, true, asker, &mut found);
+        match walk.step {
+            Step::Done(rcode) => (found.into_answer(rcode, walk.authoritative), None),
             Step::Ask { servers, network, name } => {
                 let asking = self.0.paths.ask(&network, &servers, &name, wanted);
-                let Some(heard) = asking.await else { return Answer::failed() };
+                let Some(heard) = asking.await else { return (Answer::failed(), None) };
                 let mut records = found.answers;
                 records.extend(heard.answers);
-                Answer { rcode: heard.rcode, authoritative, records, authority: heard.soa }
+                let authoritative = walk.authoritative;
+                let answer = Answer { rcode: heard.rcode, authoritative, records, authority: heard.soa };
+                (answer, Some(heard.server))
             }
         }
     }
 
     /// The same for what our own data answers; `None` if another server would have to be asked. Never waits.
     pub fn lookup_local(&self, network: &NetworkId, name: &Name, wanted: u16) -> Option<Answer> {
+        self.lookup_local_from(network, None, name, wanted)
+    }
+
+    /// The same for a client at this private address.
+    pub fn lookup_local_from(
+        &self,
+        network: &NetworkId,
+        from: Option<Ipv4Addr>,
+        name: &Name,
+        wanted: u16,
+    ) -> Option<Answer> {
         let mut found = Collected::default();
-        match self.now(network).walk(name.wire(), wanted, true, &mut found) {
-            (Step::Ask { .. }, _) => None,
-            (Step::Done(rcode), authoritative) => Some(found.into_answer(rcode, authoritative)),
+        let walk = self.now(network).walk(name.wire(), wanted, true, Asker::at(from), &mut found);
+        match walk.step {
+            Step::Ask { .. } => None,
+            Step::Done(rcode) => Some(found.into_answer(rcode, walk.authoritative)),
         }
     }
 
-    /// The IPv4 addresses of a host name, as a client inside `network` sees them.
-    pub async fn addresses(&self, network: &NetworkId, host: &str) -> Vec<Ipv4Addr> {
+    /// The IPv4 addresses of a host name, as a client inside `network` sees them who has the private address `from`, if
+    /// that is known.
+    pub async fn addresses(&self, network: &NetworkId, from: Option<Ipv4Addr>, host: &str) -> Vec<Ipv4Addr> {
         match Name::parse(host) {
-            Ok(name) => self.lookup(network, &name, kind::A).await.addresses(),
+            Ok(name) => self.look(network, &name, kind::A, Asker::at(from)).await.0.addresses(),
             Err(_) => Vec::new(),
         }
     }
 
-    /// Writes the answer, and asks other servers for it if need be.
+    /// Writes the answer, and asks other servers for it if need be. Tells how it came about.
     pub(crate) async fn write_asking(
         &self,
         network: &NetworkId,
         query: &Query<'_>,
+        asker: Asker,
         limit: usize,
         out: &mut Vec<u8>,
-    ) {
-        let answer = self.lookup(network, &Name::from_wire(&query.name), query.kind).await;
+    ) -> Made {
+        let (answer, made) = self.answer(network, query, asker).await;
         let mut writer = Writer::new(query, limit, out);
         for record in &answer.records {
             writer.answer(record.name.wire(), &record.rest());
@@ -227,6 +227,40 @@ impl Resolver {
             writer.authority(soa.name.wire(), &soa.rest());
         }
         writer.finish(answer.authoritative, answer.rcode);
+        made
+    }
+
+    async fn answer(&self, network: &NetworkId, query: &Query<'_>, asker: Asker) -> (Answer, Made) {
+        let name = Name::from_wire(&query.name);
+        let look = async |name: &Name, wanted| self.look(network, name, wanted, asker).await;
+        if self.now(network).has_dns64(asker) {
+            if let Some(target) = dns64::reverse(query) {
+                let (answer, server) = look(&target, query.kind).await;
+                return (dns64::behind_alias(&name, &target, answer), Made { server, translated: true });
+            }
+            if dns64::is_for(query) {
+                let ((six, server), (four, _)) = tokio::join!(look(&name, query.kind), look(&name, kind::A));
+                let (answer, translated) = dns64::translated(six, four);
+                return (answer, Made { server, translated });
+            }
+        }
+        let (answer, server) = look(&name, query.kind).await;
+        (answer, Made { server, translated: false })
+    }
+}
+
+/// How an answer came about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Made {
+    /// The other server that answered.
+    pub(crate) server: Option<IpAddr>,
+    /// It was translated for IPv6.
+    pub(crate) translated: bool,
+}
+
+impl Inner {
+    fn address(&self, network: &NetworkId, asker: Asker) -> Option<Ipv4Addr> {
+        asker.address(|peer| self.paths.private_peer(network, peer))
     }
 }
 
@@ -237,123 +271,6 @@ impl Collected {
             rcode => Answer { rcode, authoritative, records: self.answers, authority: self.authority },
         }
     }
-}
-
-/// What a network sees at one moment: all questions that are asked of it are answered from the same table.
-pub(crate) struct Now<'r> {
-    inner: &'r Inner,
-    index: Arc<Index>,
-    view: Arc<View>,
-    network: &'r NetworkId,
-}
-
-/// What our own data says of one name.
-enum Known<'z> {
-    Zone(&'z ZoneData),
-    /// A response policy says it.
-    Rule(&'z ZoneData),
-    Peering(&'z NetworkId),
-    Servers(&'z Arc<[Target]>),
-    Nothing,
-}
-
-impl Now<'_> {
-    /// Writes the answer if it needs no other server; `false` says that [`Resolver::write_asking`] must be called, and
-    /// leaves `out` as it was.
-    pub(crate) fn write(&self, query: &Query<'_>, limit: usize, out: &mut Vec<u8>) -> bool {
-        let before = out.len();
-        let mut writer = Writer::new(query, limit, out);
-        let (step, authoritative) = self.walk(&query.name, query.kind, query.recursion_desired, &mut writer);
-        match step {
-            Step::Done(rcode) => {
-                if rcode == Rcode::ServFail {
-                    writer.drop_records();
-                }
-                writer.finish(authoritative && rcode != Rcode::ServFail, rcode);
-                true
-            }
-            Step::Ask { .. } => {
-                out.truncate(before);
-                false
-            }
-        }
-    }
-
-    /// Follows a question through our own data. Tells also whether the name that was asked for is in a zone of ours.
-    fn walk(&self, asked: &[u8], wanted: u16, recursion_desired: bool, sink: &mut impl Sink) -> (Step, bool) {
-        let (mut view, mut network, mut name) = (&self.view, self.network, asked);
-        let (mut authoritative, mut answered) = (false, false);
-        // Rules that have answered for this question.
-        let mut spent: Vec<&ZoneData> = Vec::new();
-        for _ in 0..MAX_STEPS {
-            let zone = match known(view, name, &spent) {
-                Known::Zone(zone) => {
-                    // The flag speaks of the first name only (RFC 1035, section 4.1.1).
-                    authoritative |= !answered;
-                    zone
-                }
-                Known::Rule(zone) => {
-                    spent.push(zone);
-                    zone
-                }
-                Known::Peering(target) => {
-                    (view, network) = (self.index.view(target), target);
-                    continue;
-                }
-                Known::Servers(servers) => return (ask(servers, network, name), authoritative),
-                // Who wants only what we know ourselves is told that we know nothing of this name.
-                Known::Nothing if !recursion_desired => {
-                    let rcode = if answered { Rcode::NoError } else { Rcode::Refused };
-                    return (Step::Done(rcode), authoritative);
-                }
-                Known::Nothing if self.inner.upstream.is_empty() => break,
-                Known::Nothing => return (ask(&self.inner.upstream, network, name), authoritative),
-            };
-            answered = true;
-            let rcode = match zone.find(name, wanted) {
-                Found::Records(set) => {
-                    sink.answer(name, set);
-                    return (Step::Done(Rcode::NoError), authoritative);
-                }
-                Found::Alias(set, target) => {
-                    sink.answer(name, set);
-                    name = target.wire();
-                    continue;
-                }
-                Found::NoData => Rcode::NoError,
-                Found::NoName => Rcode::NxDomain,
-            };
-            sink.authority(zone.apex().wire(), zone.negative());
-            return (Step::Done(rcode), authoritative);
-        }
-        (Step::Done(Rcode::ServFail), authoritative)
-    }
-}
-
-/// Cloud DNS's order: the network's own choice of name servers, its response policy, its zones, the names that every
-/// network has, public zones.
-///
-/// An alias that a rule answers is followed in the same order, but the same rule does not answer twice: with a rule for
-/// `*.example.com.` that is an alias of `proxy.example.com.`, the latter is resolved as usual.
-fn known<'z>(view: &'z View, name: &[u8], spent: &[&'z ZoneData]) -> Known<'z> {
-    if let Some(servers) = &view.alternative {
-        return Known::Servers(servers);
-    }
-    if let Some(Prepared::Answer(zone)) = view.rules.as_ref().and_then(|rules| rules.find(name))
-        && !spent.iter().any(|used| std::ptr::eq(*used, zone))
-    {
-        return Known::Rule(zone);
-    }
-    match view.authority(name) {
-        Some(Authority::Zone(zone)) => Known::Zone(zone),
-        Some(Authority::Forwarding(servers)) => Known::Servers(servers),
-        Some(Authority::Peering(target)) => Known::Peering(target),
-        None => Known::Nothing,
-    }
-}
-
-fn ask(servers: &Arc<[Target]>, network: &NetworkId, name: &[u8]) -> Step {
-    Step::Ask { servers: servers.clone(), network: network.clone(), name: Name::from_wire(name) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -16,8 +16,10 @@ use tokio::task::JoinSet;
 use vestibule_vpc::NetworkId;
 
 use crate::Resolver;
+use crate::asker::{Asker, Entry};
 use crate::counts::{Tally, Transport};
-use crate::resolver::Now;
+use crate::querylog::Exchange;
+use crate::resolver::{Made, Now};
 use crate::wire::{self, MAX_UDP, MIN_UDP, Query};
 
 /// Questions that wait for another server at the same time; more are dropped, and their clients ask again.
@@ -37,10 +39,12 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 /// How long to pause after an error of a socket that may last.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A network's sockets at [`crate::RESOLVER`] port 53.
+/// The sockets of one address at which a network's resolver answers.
 pub struct Sockets {
     pub udp: std::net::UdpSocket,
     pub tcp: std::net::TcpListener,
+    /// Who comes in here.
+    pub entry: Entry,
 }
 
 /// Answers the clients of one network until `shutdown` completes. Ends all conversations then, and also when it is
@@ -56,7 +60,7 @@ pub async fn serve(
     sockets.tcp.set_nonblocking(true)?;
     let udp = Arc::new(UdpSocket::from_std(sockets.udp)?);
     let tcp = TcpListener::from_std(sockets.tcp)?;
-    let server = Server { resolver, network };
+    let server = Server { resolver, network, entry: sockets.entry };
     tokio::select! {
         () = server.datagrams(&udp) => {}
         () = server.connections(&tcp) => {}
@@ -80,9 +84,33 @@ fn make_room(socket: &std::net::UdpSocket) {
 struct Server {
     resolver: Resolver,
     network: NetworkId,
+    entry: Entry,
 }
 
 impl Server {
+    fn asker(&self, peer: Option<SocketAddr>) -> Asker {
+        Asker { entry: self.entry, peer }
+    }
+
+    /// Logs a question and its answer, if they are to be. `out` is the answer as it is sent.
+    fn log(&self, now: &Now<'_>, asked: &Asked<'_>, out: &[u8], made: Made) {
+        let Some(log) = self.resolver.log().filter(|_| now.is_logged()) else { return };
+        let asker = self.asker(asked.peer);
+        log.note(Exchange {
+            network: self.network.clone(),
+            entry: self.entry,
+            source: self.resolver.address(&self.network, asker),
+            region: now.site(asker).map(|site| site.region.clone()),
+            transport: asked.transport,
+            origin: wire::read_query(asked.message).ok().map(|query| now.origin(&query.name)),
+            at: asked.at,
+            message: asked.message.into(),
+            answer: out.into(),
+            server: made.server,
+            translated: made.translated,
+        });
+    }
+
     async fn datagrams(&self, socket: &Arc<UdpSocket>) {
         let mut buffers = Buffers { message: vec![0; MAX_TCP], answer: Vec::with_capacity(MAX_UDP) };
         let mut later = Vec::new();
@@ -93,7 +121,8 @@ impl Server {
             // A turn has one table.
             let now = self.resolver.now(&self.network);
             let turn = ready.and_then(|()| {
-                socket.try_io(Interest::READABLE, || turn(socket, &now, &mut buffers, &mut later, &mut tally))
+                let turn = Turn { server: self, now: &now, logged: now.is_logged() };
+                socket.try_io(Interest::READABLE, || turn.run(socket, &mut buffers, &mut later, &mut tally))
             });
             self.resolver.counts().add(Transport::Udp, &std::mem::take(&mut tally));
             while under_way.try_join_next().is_some() {}
@@ -116,10 +145,12 @@ impl Server {
     async fn finish(self, socket: Arc<UdpSocket>, waiting: Waiting) {
         let (answer, peer) = match waiting {
             Waiting::Send(answer, peer) => (answer, peer),
-            Waiting::Ask(message, peer) => {
-                let Ok(query) = wire::read_query(&message) else { return };
+            Waiting::Ask(message, peer, at) => {
                 let mut answer = Vec::new();
-                self.resolver.write_asking(&self.network, &query, udp_limit(&query), &mut answer).await;
+                let asked = Asked { message: &message, peer: Some(peer), transport: Transport::Udp, at };
+                if self.ask(asked, &mut answer).await.is_none() {
+                    return;
+                }
                 self.resolver.counts().answered(Transport::Udp, &answer);
                 (answer, peer)
             }
@@ -127,6 +158,17 @@ impl Server {
         if let Err(error) = socket.send_to(&answer, peer).await {
             tracing::debug!(%peer, %error, "an answer could not be sent");
         }
+    }
+
+    /// Writes the answer to a question that other servers must be asked for. `None`: it is none.
+    async fn ask(&self, asked: Asked<'_>, out: &mut Vec<u8>) -> Option<()> {
+        let query = wire::read_query(asked.message).ok()?;
+        let start = out.len();
+        let limit = if asked.transport == Transport::Udp { udp_limit(&query) } else { MAX_TCP };
+        let made =
+            self.resolver.write_asking(&self.network, &query, self.asker(asked.peer), limit, out).await;
+        self.log(&self.resolver.now(&self.network), &asked, &out[start..], made);
+        Some(())
     }
 
     async fn connections(&self, listener: &TcpListener) {
@@ -157,11 +199,12 @@ impl Server {
     /// does not hold up those behind it (RFC 7766, sections 6.2.1.1 and 7).
     async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        let peer = stream.peer_addr().ok();
         let (mut reader, mut writer) = stream.split();
         let (sender, mut answers) = mpsc::channel(MAX_PIPELINED);
         // Ends what is under way when the conversation ends.
         let mut under_way = JoinSet::new();
-        let reading = self.questions(&mut reader, sender, &mut under_way);
+        let reading = self.questions(&mut reader, peer, sender, &mut under_way);
         let writing = async {
             while let Some(answer) = answers.recv().await {
                 self.resolver.counts().answered(Transport::Tcp, answer.get(2..).unwrap_or_default());
@@ -178,6 +221,7 @@ impl Server {
     async fn questions(
         &self,
         reader: &mut ReadHalf<'_>,
+        peer: Option<SocketAddr>,
         answers: mpsc::Sender<Vec<u8>>,
         under_way: &mut JoinSet<()>,
     ) -> io::Result<()> {
@@ -192,19 +236,35 @@ impl Server {
             while under_way.try_join_next().is_some() {}
             let Ok(slot) = answers.clone().reserve_owned().await else { return Ok(()) };
             let mut out = vec![0, 0];
-            match answer(&self.resolver.now(&self.network), &message, |_| MAX_TCP, &mut out) {
-                Outcome::Answered => drop(slot.send(framed(out))),
-                Outcome::Ask => drop(under_way.spawn(self.clone().ask_into(message.clone(), out, slot))),
+            let now = self.resolver.now(&self.network);
+            let at = SystemTime::now();
+            match answer(&now, self.asker(peer), &message, |_| MAX_TCP, &mut out) {
+                Outcome::Answered => {
+                    let asked = Asked { message: &message, peer, transport: Transport::Tcp, at };
+                    self.log(&now, &asked, &out[2..], Made::default());
+                    drop(slot.send(framed(out)));
+                }
+                Outcome::Ask => {
+                    drop(under_way.spawn(self.clone().ask_into(message.clone(), peer, at, out, slot)));
+                }
                 Outcome::Dropped => return Ok(()),
             }
         }
     }
 
     /// Answers a question that other servers must be asked for.
-    async fn ask_into(self, message: Vec<u8>, mut out: Vec<u8>, slot: mpsc::OwnedPermit<Vec<u8>>) {
-        let Ok(query) = wire::read_query(&message) else { return };
-        self.resolver.write_asking(&self.network, &query, MAX_TCP, &mut out).await;
-        drop(slot.send(framed(out)));
+    async fn ask_into(
+        self,
+        message: Vec<u8>,
+        peer: Option<SocketAddr>,
+        at: SystemTime,
+        mut out: Vec<u8>,
+        slot: mpsc::OwnedPermit<Vec<u8>>,
+    ) {
+        let asked = Asked { message: &message, peer, transport: Transport::Tcp, at };
+        if self.ask(asked, &mut out).await.is_some() {
+            drop(slot.send(framed(out)));
+        }
     }
 }
 
@@ -229,51 +289,70 @@ struct Buffers {
 
 /// A datagram that is not answered in its turn.
 enum Waiting {
-    /// Other servers must be asked.
-    Ask(Vec<u8>, SocketAddr),
+    /// Other servers must be asked. With the moment when it came.
+    Ask(Vec<u8>, SocketAddr, SystemTime),
     /// The answer is ready, but the socket was full.
     Send(Vec<u8>, SocketAddr),
 }
 
-/// Answers what has come in, up to [`TURN`] datagrams: under load one wake-up serves many. `WouldBlock` says that nothing
-/// is left.
-fn turn(
-    socket: &UdpSocket,
-    now: &Now<'_>,
-    buffers: &mut Buffers,
-    later: &mut Vec<Waiting>,
-    tally: &mut Tally,
-) -> io::Result<()> {
-    for _ in 0..TURN {
-        let received = rustix::net::recvfrom(socket, buffers.message.as_mut_slice(), RecvFlags::empty());
-        let (length, peer) = match received {
-            Ok((length, _, Some(peer))) => (length, peer),
-            // The port of a client that is gone; the next datagram is another's.
-            Ok((_, _, None)) | Err(Errno::CONNREFUSED | Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let message = &buffers.message[..length];
-        buffers.answer.clear();
-        match answer(now, message, udp_limit, &mut buffers.answer) {
-            Outcome::Dropped => tally.dropped(),
-            Outcome::Ask => {
-                later.extend(peer.try_into().ok().map(|peer| Waiting::Ask(message.to_vec(), peer)))
-            }
-            Outcome::Answered => {
-                tally.answered(&buffers.answer);
-                match rustix::net::sendto(socket, &buffers.answer, SendFlags::empty(), &peer) {
-                    Ok(_) => {}
-                    Err(Errno::AGAIN) => {
-                        later.extend(
-                            peer.try_into().ok().map(|peer| Waiting::Send(buffers.answer.clone(), peer)),
-                        );
+/// A question as it came.
+struct Asked<'m> {
+    message: &'m [u8],
+    peer: Option<SocketAddr>,
+    transport: Transport,
+    at: SystemTime,
+}
+
+/// One turn at a socket.
+struct Turn<'s> {
+    server: &'s Server,
+    now: &'s Now<'s>,
+    /// Questions are logged.
+    logged: bool,
+}
+
+impl Turn<'_> {
+    /// Answers what has come in, up to [`TURN`] datagrams: under load one wake-up serves many. `WouldBlock` says that
+    /// nothing is left.
+    fn run(
+        &self,
+        socket: &UdpSocket,
+        buffers: &mut Buffers,
+        later: &mut Vec<Waiting>,
+        tally: &mut Tally,
+    ) -> io::Result<()> {
+        for _ in 0..TURN {
+            let received = rustix::net::recvfrom(socket, buffers.message.as_mut_slice(), RecvFlags::empty());
+            let (length, from) = match received {
+                Ok((length, _, Some(from))) => (length, from),
+                // The port of a client that is gone; the next datagram is another's.
+                Ok((_, _, None)) | Err(Errno::CONNREFUSED | Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let Ok(peer) = SocketAddr::try_from(from.clone()) else { continue };
+            let message = &buffers.message[..length];
+            buffers.answer.clear();
+            let asker = self.server.asker(Some(peer));
+            match answer(self.now, asker, message, udp_limit, &mut buffers.answer) {
+                Outcome::Dropped => tally.dropped(),
+                Outcome::Ask => later.push(Waiting::Ask(message.to_vec(), peer, SystemTime::now())),
+                Outcome::Answered => {
+                    tally.answered(&buffers.answer);
+                    if self.logged {
+                        let transport = Transport::Udp;
+                        let asked = Asked { message, peer: Some(peer), transport, at: SystemTime::now() };
+                        self.server.log(self.now, &asked, &buffers.answer, Made::default());
                     }
-                    Err(error) => tracing::debug!(%error, "an answer could not be sent"),
+                    match rustix::net::sendto(socket, &buffers.answer, SendFlags::empty(), &from) {
+                        Ok(_) => {}
+                        Err(Errno::AGAIN) => later.push(Waiting::Send(buffers.answer.clone(), peer)),
+                        Err(error) => tracing::debug!(%error, "an answer could not be sent"),
+                    }
                 }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// What becomes of a datagram.
@@ -287,9 +366,15 @@ enum Outcome {
 }
 
 /// `limit` says how long the answer may be.
-fn answer(now: &Now<'_>, message: &[u8], limit: impl Fn(&Query<'_>) -> usize, out: &mut Vec<u8>) -> Outcome {
+fn answer(
+    now: &Now<'_>,
+    asker: Asker,
+    message: &[u8],
+    limit: impl Fn(&Query<'_>) -> usize,
+    out: &mut Vec<u8>,
+) -> Outcome {
     match wire::read_query(message) {
-        Ok(query) if now.write(&query, limit(&query), out) => Outcome::Answered,
+        Ok(query) if now.write(&query, asker, limit(&query), out) => Outcome::Answered,
         Ok(_) => Outcome::Ask,
         Err(rejected) => match wire::write_rejection(message, &rejected, out) {
             Some(()) => Outcome::Answered,

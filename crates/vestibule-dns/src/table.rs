@@ -8,9 +8,12 @@ use vestibule_vpc::NetworkId;
 
 use crate::hosts::{self, Hosts};
 use crate::name::Name;
+use crate::origin::Origin;
+use crate::place::Sites;
 use crate::policy::{ResponsePolicy, Rules, ServerPolicy, Target};
+use crate::records::RecordSet;
 use crate::suffix::BySuffix;
-use crate::zone::{RecordSet, ZoneData};
+use crate::zone::ZoneData;
 
 /// Everything the resolver answers from.
 #[derive(Debug, Clone, Default)]
@@ -19,10 +22,12 @@ pub struct Table {
     pub generation: u64,
     /// Shared, so that a change of one zone does not copy and prepare all others again.
     pub zones: Vec<Arc<Zone>>,
-    /// Outbound server policies. A network has at most one.
+    /// A network has at most one.
     pub server_policies: Vec<ServerPolicy>,
     /// A network has at most one.
     pub response_policies: Vec<Arc<ResponsePolicy>>,
+    /// Where the addresses of each network are.
+    pub sites: BTreeMap<NetworkId, Arc<Sites>>,
     /// Where the default URLs of services (`*.run.app`) are served inside every network, if they are.
     pub run_app: Option<Ipv4Addr>,
 }
@@ -31,6 +36,7 @@ pub struct Table {
 #[derive(Debug)]
 pub struct Zone {
     apex: Name,
+    name: Arc<str>,
     visible: Visibility,
     authority: Arc<Authority>,
 }
@@ -62,7 +68,13 @@ impl Zone {
             ZoneKind::Forwarding(targets) => Authority::Forwarding(targets.into()),
             ZoneKind::Peering(network) => Authority::Peering(network),
         });
-        Zone { apex, visible, authority }
+        let name = Arc::default();
+        Zone { apex, name, visible, authority }
+    }
+
+    /// The same with its short name, which logs tell.
+    pub fn named(self, name: &str) -> Zone {
+        Zone { name: name.into(), ..self }
     }
 
     /// The same zone with other records for some names: those that are told are all that these names have. What does not
@@ -71,7 +83,8 @@ impl Zone {
     pub fn changed(&self, names: &[(Name, Vec<RecordSet>)]) -> Option<Zone> {
         let Authority::Zone(data) = &*self.authority else { return None };
         let authority = Arc::new(Authority::Zone(data.changed(names)));
-        Some(Zone { apex: self.apex.clone(), visible: self.visible.clone(), authority })
+        let (apex, name, visible) = (self.apex.clone(), self.name.clone(), self.visible.clone());
+        Some(Zone { apex, name, visible, authority })
     }
 
     pub fn apex(&self) -> &Name {
@@ -81,10 +94,27 @@ impl Zone {
     pub fn visible(&self) -> &Visibility {
         &self.visible
     }
+
+    fn source(&self) -> Source {
+        let kind = match (&*self.authority, &self.visible) {
+            (Authority::Forwarding(_), _) => Origin::FORWARDING_ZONE,
+            (Authority::Peering(_), _) => Origin::PEERING_ZONE,
+            (Authority::Zone(_), Visibility::Networks(_)) => Origin::PRIVATE_ZONE,
+            (Authority::Zone(_), Visibility::Public) => Origin::PUBLIC_ZONE,
+        };
+        Source { authority: self.authority.clone(), origin: Origin::new(kind, &self.name) }
+    }
 }
 
 /// Zones by apex.
-pub(crate) type Zones = BySuffix<Arc<Authority>>;
+pub(crate) type Zones = BySuffix<Source>;
+
+/// Who answers for the names below an apex, and what logs call it.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) origin: Origin,
+}
 
 /// A table made ready for questions.
 #[derive(Debug)]
@@ -99,8 +129,13 @@ pub(crate) struct Index {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
     /// Where everything is asked instead, if the network has an outbound server policy.
-    pub(crate) alternative: Option<Arc<[Target]>>,
-    pub(crate) rules: Option<Arc<Rules>>,
+    pub(crate) alternative: Option<(Arc<[Target]>, Origin)>,
+    pub(crate) rules: Option<(Arc<Rules>, Origin)>,
+    /// Its questions are logged.
+    pub(crate) log: bool,
+    /// Its clients reach addresses of IPv4 by those of IPv6.
+    pub(crate) dns64: bool,
+    pub(crate) sites: Option<Arc<Sites>>,
     /// Its private zones, and the names that Compute Engine and Cloud Run give to every network. The longer apex counts,
     /// and of two equal ones the private zone.
     inside: Zones,
@@ -119,7 +154,7 @@ impl Index {
     pub(crate) fn new(table: &Table, hosts: &BTreeMap<NetworkId, Hosts>) -> Index {
         let mut public = Zones::default();
         for zone in table.zones.iter().filter(|zone| zone.visible == Visibility::Public) {
-            public.insert(zone.apex.clone(), zone.authority.clone());
+            public.insert(zone.apex.clone(), zone.source());
         }
         let everyone = View {
             inside: hosts::of_every_network(table.run_app),
@@ -137,18 +172,22 @@ impl Index {
         for zone in &table.zones {
             let Visibility::Networks(seeing) = &zone.visible else { continue };
             for network in seeing {
-                of(network, &|view| view.inside.insert(zone.apex.clone(), zone.authority.clone()));
+                of(network, &|view| view.inside.insert(zone.apex.clone(), zone.source()));
             }
         }
         for policy in &table.server_policies {
             for network in &policy.networks {
-                of(network, &|view| view.alternative = Some(policy.targets.clone()));
+                of(network, &|view| view.obey(policy));
             }
         }
         for policy in &table.response_policies {
             for network in policy.networks() {
-                of(network, &|view| view.rules = Some(policy.rules()));
+                let origin = Origin::new(Origin::RESPONSE_POLICY, policy.name());
+                of(network, &|view| view.rules = Some((policy.rules(), origin.clone())));
             }
+        }
+        for (network, sites) in &table.sites {
+            of(network, &|view| view.sites = Some(sites.clone()));
         }
         let networks = networks.into_iter().map(|(network, view)| (network, Arc::new(view))).collect();
         Index { generation: table.generation, networks, elsewhere: Arc::new(everyone) }
@@ -160,8 +199,14 @@ impl Index {
 }
 
 impl View {
+    fn obey(&mut self, policy: &ServerPolicy) {
+        let origin = Origin::new(Origin::FORWARDING_POLICY, &policy.name);
+        self.alternative = (!policy.targets.is_empty()).then(|| (policy.targets.clone(), origin));
+        (self.log, self.dns64) = (policy.log, policy.dns64);
+    }
+
     /// Who answers for a name: the network's own zones with what every network has, then public zones.
-    pub(crate) fn authority(&self, name: &[u8]) -> Option<&Authority> {
-        self.inside.find(name).or_else(|| self.public.find(name)).map(|found| &**found)
+    pub(crate) fn source(&self, name: &[u8]) -> Option<&Source> {
+        self.inside.find(name).or_else(|| self.public.find(name))
     }
 }

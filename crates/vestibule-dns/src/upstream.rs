@@ -1,7 +1,7 @@
 //! Asking other servers: the targets of forwarding zones and server policies, and the machine's own resolvers.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +10,7 @@ use vestibule_vpc::{Mode, NetworkId, Vpc};
 
 use crate::name::Name;
 use crate::policy::{Path, Target};
-use crate::wire::{self, Rcode, Record};
+use crate::wire::{self, Rcode, Record, Reply};
 
 /// How long one server may take for one question.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,6 +26,8 @@ pub(crate) struct Heard {
     pub(crate) rcode: Rcode,
     pub(crate) answers: Vec<Record>,
     pub(crate) soa: Option<Record>,
+    /// Who said it.
+    pub(crate) server: IpAddr,
 }
 
 /// The ways to other servers.
@@ -47,6 +49,11 @@ enum Way {
 impl Paths {
     pub(crate) fn through(vpc: Vpc) -> Paths {
         Paths { vpc: Some(vpc) }
+    }
+
+    /// The private address behind one that a socket of a network sees.
+    pub(crate) fn private_peer(&self, network: &NetworkId, peer: SocketAddr) -> SocketAddr {
+        self.vpc.as_ref().map_or(peer, |vpc| vpc.private_peer(network, peer))
     }
 
     /// Asks each server in turn, as seen from `network`, until one answers; those that were silent once more.
@@ -96,7 +103,9 @@ impl Paths {
         let mut last = io::Error::from(io::ErrorKind::NetworkUnreachable);
         for way in self.ways(network, server.address, server.path) {
             match tokio::time::timeout(SERVER_TIMEOUT, ask_one(&way, name, wanted)).await {
-                Ok(Ok(heard)) => return Ok(heard),
+                Ok(Ok((rcode, Reply { answers, soa, .. }))) => {
+                    return Ok(Heard { rcode, answers, soa, server: server.address.ip() });
+                }
                 // What the network has no route to may be reached from the machine.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::NetworkUnreachable => last = error,
                 Ok(Err(error)) => return Err(error),
@@ -129,7 +138,7 @@ impl Paths {
     }
 }
 
-async fn ask_one(way: &Way, name: &Name, wanted: u16) -> io::Result<Heard> {
+async fn ask_one(way: &Way, name: &Name, wanted: u16) -> io::Result<(Rcode, Reply)> {
     let query = wire::write_query(fastrand::u16(..), name, wanted);
     let mut message = over_udp(way, &query).await?;
     if message.get(2).is_some_and(|flags| flags & 0x02 != 0) {
@@ -142,7 +151,7 @@ async fn ask_one(way: &Way, name: &Name, wanted: u16) -> io::Result<Heard> {
         3 => Rcode::NxDomain,
         other => return Err(io::Error::other(format!("it answered with code {other}"))),
     };
-    Ok(Heard { rcode, answers: reply.answers, soa: reply.soa })
+    Ok((rcode, reply))
 }
 
 impl Way {

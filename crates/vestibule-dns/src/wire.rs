@@ -31,6 +31,19 @@ pub enum Rcode {
     BadVers = 16,
 }
 
+/// The name of a response code that fits into a header (RFC 6895 section 2.3); `OTHER` for one that is never sent.
+pub fn rcode_name(rcode: u8) -> &'static str {
+    match rcode {
+        0 => "NOERROR",
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        _ => "OTHER",
+    }
+}
+
 /// A query that may be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query<'m> {
@@ -256,6 +269,7 @@ pub struct Reply {
     pub id: u16,
     /// The response code, without its extension.
     pub rcode: u8,
+    pub authoritative: bool,
     pub answers: Vec<Record>,
     /// The SOA record of a negative answer.
     pub soa: Option<Record>,
@@ -284,7 +298,8 @@ pub fn read_answer(message: &[u8]) -> Option<Reply> {
         soa = soa.or((record.kind == kind::SOA).then_some(record));
         at = end;
     }
-    Some(Reply { id: word(0), rcode: header[3] & 0xf, answers, soa })
+    let authoritative = header[2] & 0x04 != 0;
+    Some(Reply { id: word(0), rcode: header[3] & 0xf, authoritative, answers, soa })
 }
 
 /// A query of our own.

@@ -1,104 +1,18 @@
 //! One zone, ready to be asked.
 //!
-//! Every name that exists is a node, names between existing names included (empty non-terminals). A record set keeps its
-//! records as they go onto the wire, so that answering is copying bytes.
+//! Every name that exists is a node, names between existing names included (empty non-terminals).
 
 mod nodes;
-
-use std::fmt;
+mod stored;
 
 use smallvec::SmallVec;
 
-use crate::name::{MAX_NAME, Name, NameError, starts};
-use crate::rdata::{self, RdataError, kind};
+use crate::name::{MAX_NAME, Name, starts};
+use crate::rdata::kind;
+use crate::records::RecordSet;
 use nodes::Nodes;
-
-/// Internet.
-const CLASS_IN: u16 = 1;
-
-/// Octets of a record between its owner's name and its data: type, class, TTL, length.
-const FIXED: usize = 10;
-
-/// The owner of a record, as a pointer to the name in the question (RFC 1035, section 4.1.4): that name stands right
-/// behind the header, which has 12 octets.
-const OWNER: [u8; 2] = [0xc0, 12];
-
-/// All records of one name and type.
-#[derive(Debug, Clone)]
-pub struct RecordSet {
-    pub name: Name,
-    /// The number of the type.
-    pub kind: u16,
-    /// Seconds.
-    pub ttl: u32,
-    /// The answers to choose from; nearly always one.
-    pub choices: Vec<Choice>,
-}
-
-/// One of the answers of a record set.
-#[derive(Debug, Clone)]
-pub struct Choice {
-    /// The share of queries that get this answer, against the sum of all weights.
-    pub weight: f64,
-    /// Each record's data in wire form ([`crate::rdata::parse`]).
-    pub data: Vec<Vec<u8>>,
-}
-
-/// Why a text makes no record set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecordError {
-    Name(NameError),
-    Data(RdataError),
-    /// There is nothing to answer.
-    Empty,
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RecordError::Name(e) => e.fmt(f),
-            RecordError::Data(e) => e.fmt(f),
-            RecordError::Empty => f.write_str("a record set needs data"),
-        }
-    }
-}
-
-impl std::error::Error for RecordError {}
-
-impl RecordSet {
-    /// Reads records as zone files write them, `10 mail.example.com.`. `ttl` is in seconds.
-    pub fn parse<T: AsRef<str>>(
-        name: &str,
-        type_name: &str,
-        ttl: u32,
-        data: &[T],
-    ) -> Result<RecordSet, RecordError> {
-        RecordSet::weighted(name, type_name, ttl, &[(1.0, data)])
-    }
-
-    /// Records in groups, of which every query gets one, chosen by weight. Groups of weight 0 are chosen only if all
-    /// are 0.
-    pub fn weighted<T: AsRef<str>>(
-        name: &str,
-        type_name: &str,
-        ttl: u32,
-        groups: &[(f64, &[T])],
-    ) -> Result<RecordSet, RecordError> {
-        let name = Name::parse(name).map_err(RecordError::Name)?;
-        let unknown = || RecordError::Data(RdataError::UnknownType(type_name.to_owned()));
-        let kind = rdata::type_number(type_name).ok_or_else(unknown)?;
-        let mut choices = Vec::with_capacity(groups.len());
-        for (weight, texts) in groups {
-            let data = texts.iter().map(|text| rdata::parse_number(kind, text.as_ref()));
-            let data = data.collect::<Result<Vec<_>, _>>().map_err(RecordError::Data)?;
-            if data.is_empty() {
-                return Err(RecordError::Empty);
-            }
-            choices.push(Choice { weight: weight.max(0.0), data });
-        }
-        if choices.is_empty() { Err(RecordError::Empty) } else { Ok(RecordSet { name, kind, ttl, choices }) }
-    }
-}
+use stored::behind_owner;
+pub(crate) use stored::{Run, Stored};
 
 /// A zone with records of its own. A clone shares what is not changed later.
 #[derive(Debug, Clone)]
@@ -117,30 +31,6 @@ struct Node {
     below: u32,
 }
 
-/// A record set, as an answer has it.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored {
-    kind: u16,
-    /// Where a CNAME points.
-    target: Option<Name>,
-    answer: Choices,
-}
-
-#[derive(Debug, Clone)]
-enum Choices {
-    One(Records),
-    /// By weight.
-    Several(Box<[(f64, Records)]>),
-}
-
-/// Records one behind the other. Each begins with a pointer to the name in the question, so that the usual answer is
-/// one copy.
-#[derive(Debug, Clone)]
-struct Records {
-    wire: Box<[u8]>,
-    count: u16,
-}
-
 /// The name above a name that is not the apex. Both without the apex.
 fn parent(name: &[u8]) -> &[u8] {
     let label = name.first().map_or(0, |length| usize::from(*length));
@@ -153,7 +43,7 @@ pub(crate) enum Found<'z> {
     /// These records.
     Records(&'z Stored),
     /// The name is an alias; the answer goes on at its target.
-    Alias(&'z Stored, &'z Name),
+    Alias(&'z Stored),
     /// The name exists, but no such record.
     NoData,
     /// Neither the name nor anything below it exists.
@@ -289,112 +179,14 @@ impl Node {
         if let Some(set) = self.sets.iter().find(|set| set.kind == wanted) {
             return Found::Records(set);
         }
-        let alias = self.sets.iter().find_map(|set| set.target.as_ref().map(|target| (set, target)));
-        alias.map_or(Found::NoData, |(set, target)| Found::Alias(set, target))
+        self.sets.iter().find(|set| set.is_alias()).map_or(Found::NoData, Found::Alias)
     }
-}
-
-impl Stored {
-    fn new(set: &RecordSet) -> Stored {
-        let target = match (set.kind, set.choices.first().and_then(|choice| choice.data.first())) {
-            (kind::CNAME, Some(data)) => Some(Name::from_wire(data)),
-            _ => None,
-        };
-        let answer = match set.choices.as_slice() {
-            [only] => Choices::One(Records::new(set, only)),
-            several => Choices::Several(several.iter().map(|c| (c.weight, Records::new(set, c))).collect()),
-        };
-        Stored { kind: set.kind, target, answer }
-    }
-
-    /// The records of one answer, in two runs: a random record comes first, so that clients that take the first spread
-    /// over all.
-    pub(crate) fn runs(&self) -> [Run<'_>; 2] {
-        match &self.answer {
-            Choices::One(records) if records.count == 1 => [records.whole(), Run::default()],
-            Choices::One(records) => records.turned(fastrand::u16(..)),
-            Choices::Several(choices) => {
-                let draw = fastrand::u16(..);
-                pick(choices, draw).map_or_else(Default::default, |records| records.turned(draw))
-            }
-        }
-    }
-}
-
-/// Records one behind the other, each behind a pointer to the name in the question.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Run<'z> {
-    pub(crate) wire: &'z [u8],
-    pub(crate) count: u16,
-}
-
-impl<'z> Run<'z> {
-    /// Each record without its owner's name: type, class, TTL, length, data.
-    pub(crate) fn records(self) -> impl Iterator<Item = &'z [u8]> {
-        let mut rest = self.wire;
-        std::iter::from_fn(move || {
-            let (record, after) = rest.split_at_checked(length(rest)?)?;
-            rest = after;
-            Some(&record[OWNER.len()..])
-        })
-    }
-}
-
-/// The octets of the first of some records.
-fn length(records: &[u8]) -> Option<usize> {
-    let data = records.get(OWNER.len() + 8..OWNER.len() + FIXED)?;
-    Some(OWNER.len() + FIXED + usize::from(u16::from_be_bytes([data[0], data[1]])))
-}
-
-impl Records {
-    fn new(set: &RecordSet, choice: &Choice) -> Records {
-        let mut wire = Vec::new();
-        for data in &choice.data {
-            wire.extend_from_slice(&OWNER);
-            wire.extend_from_slice(&behind_owner(set.kind, set.ttl, data));
-        }
-        Records { wire: wire.into(), count: choice.data.len() as u16 }
-    }
-
-    fn whole(&self) -> Run<'_> {
-        Run { wire: &self.wire, count: self.count }
-    }
-
-    fn turned(&self, draw: u16) -> [Run<'_>; 2] {
-        let first = draw % self.count.max(1);
-        let cut =
-            self.whole().records().take(usize::from(first)).map(|record| OWNER.len() + record.len()).sum();
-        let (end, start) = self.wire.split_at(cut);
-        [Run { wire: start, count: self.count - first }, Run { wire: end, count: first }]
-    }
-}
-
-fn pick(choices: &[(f64, Records)], draw: u16) -> Option<&Records> {
-    let total: f64 = choices.iter().map(|(weight, _)| weight).sum();
-    let mut left = f64::from(draw) / 65_536.0 * total;
-    for (weight, records) in choices {
-        if left < *weight {
-            return Some(records);
-        }
-        left -= weight;
-    }
-    choices.first().map(|(_, records)| records)
-}
-
-/// Everything of a record but its owner's name: type, class, TTL, length, data.
-fn behind_owner(kind: u16, ttl: u32, data: &[u8]) -> Box<[u8]> {
-    let mut wire = Vec::with_capacity(FIXED + data.len());
-    wire.extend_from_slice(&kind.to_be_bytes());
-    wire.extend_from_slice(&CLASS_IN.to_be_bytes());
-    wire.extend_from_slice(&ttl.to_be_bytes());
-    wire.extend_from_slice(&(data.len() as u16).to_be_bytes());
-    wire.extend_from_slice(data);
-    wire.into()
 }
 
 /// The SOA of a negative answer lives as long as the answer: the lesser of its TTL and its last field (RFC 2308).
 fn negative_soa(set: &RecordSet) -> Option<Box<[u8]>> {
-    let data = set.choices.first()?.data.first()?;
+    let answers = set.routing.answers();
+    let data = answers.first()?.all().next()?;
     let minimum = u32::from_be_bytes(*data.last_chunk()?);
     Some(behind_owner(kind::SOA, set.ttl.min(minimum), data))
 }
@@ -410,6 +202,7 @@ fn default_soa() -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rdata;
     use proptest::prelude::*;
 
     fn zone(records: &[(&str, &str, &str)]) -> ZoneData {
@@ -423,10 +216,10 @@ mod tests {
         match zone.find(name.parse::<Name>().unwrap().wire(), wanted) {
             Found::Records(set) => {
                 let data = |record: &[u8]| format!("{:?}", &record[10..]);
-                let records = set.runs().into_iter().flat_map(Run::records);
+                let records = set.pick(|| None).runs.into_iter().flat_map(Run::records);
                 format!("{} {}", set.kind, records.map(data).collect::<Vec<_>>().join(" "))
             }
-            Found::Alias(_, target) => format!("-> {target}"),
+            Found::Alias(set) => format!("-> {}", set.pick(|| None).target.unwrap()),
             Found::NoData => "nodata".into(),
             Found::NoName => "nxdomain".into(),
         }
@@ -536,31 +329,6 @@ mod tests {
         assert_eq!(ask(&ZoneData::new(Name::root(), Vec::new()), &long, "A"), "nxdomain");
         let zone = ZoneData::new(Name::root(), vec![RecordSet::parse(&long, "A", 1, &["10.0.0.1"]).unwrap()]);
         assert_eq!(ask(&zone, &long, "A"), "1 [10, 0, 0, 1]");
-    }
-
-    #[test]
-    fn several_records_take_turns_at_being_first() {
-        let stored =
-            Stored::new(&RecordSet::parse("a.", "A", 1, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]).unwrap());
-        let Choices::One(records) = &stored.answer else { panic!("{stored:?}") };
-        let order = |draw: u16| -> Vec<u8> {
-            records.turned(draw).into_iter().flat_map(Run::records).map(|record| record[13]).collect()
-        };
-        assert_eq!([order(0), order(1), order(2), order(3)], [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]);
-        assert_eq!(stored.runs().map(|run| run.count).iter().sum::<u16>(), 3);
-    }
-
-    #[test]
-    fn weights_decide_between_groups() {
-        let groups: [(f64, &[&str]); 3] = [(0.0, &["10.0.0.1"]), (3.0, &["10.0.0.2"]), (1.0, &["10.0.0.3"])];
-        let stored = Stored::new(&RecordSet::weighted("a.", "A", 1, &groups).unwrap());
-        let mut counts = [0; 4];
-        for draw in 0..=u16::MAX {
-            let Choices::Several(choices) = &stored.answer else { panic!("{stored:?}") };
-            let record = pick(choices, draw).unwrap().whole().records().next().unwrap();
-            counts[usize::from(record[13])] += 1;
-        }
-        assert_eq!(counts, [0, 0, 49152, 16384]);
     }
 
     #[test]

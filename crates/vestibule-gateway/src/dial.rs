@@ -51,7 +51,7 @@ pub async fn dial(
 ) -> Result<TcpStream, Unreachable> {
     let addresses = match host.parse() {
         Ok(ip) => vec![ip],
-        Err(_) => world.resolve(&client.network, host).await,
+        Err(_) => world.resolve(client, host).await,
     };
     let mut last = Unreachable::UnknownName(host.to_owned());
     for ip in addresses {

@@ -45,8 +45,8 @@ pub struct Client {
 pub trait World: Send + Sync + 'static {
     /// The client of this user name; without one, the client of the only network there is.
     fn client(&self, user: Option<&str>) -> Option<Arc<Client>>;
-    /// The IPv4 addresses of a name, as seen from inside the network. Empty if there are none.
-    fn resolve<'a>(&'a self, network: &'a NetworkId, name: &'a str) -> BoxFuture<'a, Vec<Ipv4Addr>>;
+    /// The IPv4 addresses of a name, as this client sees it. Empty if there are none.
+    fn resolve<'a>(&'a self, client: &'a Client, name: &'a str) -> BoxFuture<'a, Vec<Ipv4Addr>>;
 }
 
 /// Serves the gateway on `listener` until `shutdown` completes.

@@ -23,6 +23,8 @@ impl Severity {
     pub const DEFAULT: Severity = Severity(0);
     /// Routine information.
     pub const INFO: Severity = Severity(200);
+    /// Normal, and yet worth a look.
+    pub const NOTICE: Severity = Severity(300);
     /// Something that might cause problems.
     pub const WARNING: Severity = Severity(400);
     /// Something that is likely to cause problems.

@@ -201,6 +201,15 @@ fn serial(client: &Client) -> u32 {
     u32::from_be_bytes(data[at..at + 4].try_into().unwrap())
 }
 
+/// Says that it is over when it is dropped.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A set of two addresses is changed as a whole, again and again, under load. Nobody sees a failure, or half a change, or
 /// an older answer than one already seen.
 #[test]
@@ -229,6 +238,8 @@ fn records_change_under_load() {
             asked
         };
         let clients: Vec<_> = (0..2).map(|_| scope.spawn(load)).collect();
+        // Also when an assertion below fails: nothing else ends the clients.
+        let end = Ending(&done);
         let own = Client::of(at);
         for n in 1..=CHANGES {
             world.ok(&format!(
@@ -237,7 +248,7 @@ fn records_change_under_load() {
             let answer = own.ask(&question("pair.internal.example.com", 1), PATIENCE).unwrap();
             assert_eq!(u32::from(records(&answer)[0].2[3]), n, "visible when the API has answered");
         }
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
     assert!(asked > CHANGES, "{asked} questions are no load");

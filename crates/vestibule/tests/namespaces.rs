@@ -225,3 +225,39 @@ fn the_resolver_answers_at_inbound_forwarders_too() {
     world.ok("dns policies update inbound --networks=");
     world.ok("dns policies delete inbound");
 }
+
+#[test]
+fn questions_are_logged_and_names_translated_as_the_policy_says() {
+    let Some(world) = world() else { return };
+    world.published_setup();
+    world.ok("dns policies create log --description=d --networks=my-vpc --enable-logging --enable-dns64-all-queries --enable-inbound-forwarding");
+    let question = |server: &str, kind: &str, name: &str| {
+        let command = format!("dig +short +tries=1 +time=3 @{server} {name} {kind}");
+        world.vm(&["sh", "-c", &command]).stdout.trim().to_owned()
+    };
+    let (own, forwarder) = ("169.254.169.254", "10.0.0.2");
+    assert_eq!(question(own, "AAAA", "api.internal.example.com"), "64:ff9b::a00:64");
+    assert_eq!(question(forwarder, "AAAA", "api.internal.example.com"), "");
+    assert_eq!(question(own, "A", "nobody.internal.example.com"), "");
+    let fields = "jsonPayload.queryName,jsonPayload.queryType,jsonPayload.responseCode,jsonPayload.rdata,\
+                  jsonPayload.dns64Translated,resource.labels.source_type,resource.labels.target_name,\
+                  resource.labels.location,jsonPayload.sourceIP,severity";
+    let filter = "logName=projects/demo/logs/dns.googleapis.com%2Fdns_queries AND resource.type=dns_query";
+    let format = format!("--format=csv[no-heading,separator='|']({fields})");
+    let filter = format!("{filter} AND jsonPayload.vmInstanceName:vm-10-0-0-3 AND jsonPayload.protocol=UDP");
+    let read = world.gcloud_args(&["logging", "read", &filter, "--order=asc", &format]);
+    let lines: Vec<&str> = read.stdout.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "api.internal.example.com.|AAAA|NOERROR|api.internal.example.com.\t300\tIN\taaaa\t64:ff9b::a00:64|True|gce-vm|internal-zone|us-central1|10.0.0.3|INFO",
+            "api.internal.example.com.|AAAA|NOERROR||False|inbound-forwarding|internal-zone|us-central1|10.0.0.3|INFO",
+            "nobody.internal.example.com.|A|NXDOMAIN||False|gce-vm|internal-zone|us-central1|10.0.0.3|NOTICE",
+        ],
+        "{read:?}"
+    );
+    world.ok("dns policies update log --no-enable-logging --no-enable-dns64-all-queries");
+    assert_eq!(question(own, "AAAA", "api.internal.example.com"), "");
+    let read = world.gcloud_args(&["logging", "read", &filter, "--format=value(insertId)"]);
+    assert_eq!(read.stdout.lines().count(), 3, "nothing more is logged");
+}

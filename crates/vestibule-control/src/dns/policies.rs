@@ -4,7 +4,7 @@
 //! differs is said by [`PolicyKind`]. A policy goes only when no network is bound to it any more, as on Google's.
 
 use serde_json::{Value, json};
-use vestibule_dns::{ServerPolicy, Target};
+use vestibule_dns::ServerPolicy;
 use vestibule_model::name::is_valid_name;
 use vestibule_model::{ResourceName, id};
 use vestibule_store::View;
@@ -203,10 +203,6 @@ fn check_server_policy(doc: &mut Document) -> Result<(), Error> {
             return Err(invalid(&kind.path(field), document::quoted(other)));
         }
     }
-    document::not_built(doc, WHAT, &["enableLogging"])?;
-    if doc.get("dns64Config").is_some_and(|config| config["scope"]["allQueries"] == true) {
-        return Err(Error::not_built(format!("{WHAT}.dns64Config.scope.allQueries")));
-    }
     let Some(Value::Object(config)) = doc.get_mut("alternativeNameServerConfig") else { return Ok(()) };
     document::not_built(config, &format!("{WHAT}.alternativeNameServerConfig"), &["outboundEndpoints"])?;
     let place = kind.path("alternativeNameServerConfig.targetNameServers");
@@ -224,9 +220,16 @@ fn check_server_policy(doc: &mut Document) -> Result<(), Error> {
 }
 
 /// A server policy for the resolver; `None` for one that leaves resolution as it is.
-pub(super) fn compile_server_policy(doc: &Document) -> Option<ServerPolicy> {
-    let config = document::object(doc.get("alternativeNameServerConfig")?);
-    let targets: Vec<Target> = servers::targets(config);
-    let networks = binding::links(doc).filter_map(reconcile::network).collect();
-    (!targets.is_empty()).then(|| ServerPolicy { networks, targets: targets.into() })
+///
+/// `translate` says whether this policy may have answers translated for IPv6.
+pub(super) fn compile_server_policy(doc: &Document, translate: bool) -> Option<ServerPolicy> {
+    let config = document::object(doc.get("alternativeNameServerConfig").unwrap_or(&Value::Null));
+    let policy = ServerPolicy {
+        name: document::text(doc, PolicyKind::Server.name_field()).unwrap_or_default().into(),
+        networks: binding::links(doc).filter_map(reconcile::network).collect(),
+        targets: servers::targets(config).into(),
+        log: document::flag(doc, "enableLogging"),
+        dns64: translate && doc.get("dns64Config").is_some_and(|c| c["scope"]["allQueries"] == true),
+    };
+    (!policy.targets.is_empty() || policy.log || policy.dns64).then_some(policy)
 }

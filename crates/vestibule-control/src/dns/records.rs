@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use vestibule_dns::{Name, RecordSet, rdata};
+use vestibule_dns::{Liveness, Name, RecordSet, Routing, Texts, rdata};
 
+use super::routing::Alive;
 use super::{Zone, invalid, keys, quota, required, routing, serial};
 use crate::document::quoted;
 use crate::{Change, Document, Error, document};
@@ -121,20 +122,18 @@ pub(super) fn check_alone(doc: &mut Document, path: &str) -> Result<(Name, Strin
     let ttl = u32::try_from(ttl).ok().filter(|ttl| *ttl <= i32::MAX as u32);
     let ttl =
         ttl.ok_or_else(|| invalid(&format!("{path}.ttl"), doc.get("ttl").map(quoted).unwrap_or_default()))?;
-    check_data(&name, &kind, &routing::groups(doc, path)?, path)?;
+    check_data(&name, &kind, &routing::of(doc, path, &mut |_| Liveness::new(true))?, path)?;
     doc.insert("kind".into(), "dns#resourceRecordSet".into());
     doc.insert("ttl".into(), ttl.into());
     Ok((name, kind))
 }
 
-/// The records of a stored set, for the resolver.
-pub(super) fn compile(set: &Document) -> Result<RecordSet, Error> {
+/// The records of a stored set, for the resolver. `alive` tells what follows the health of a load balancer.
+pub(super) fn compile(set: &Document, alive: &mut Alive<'_>) -> Result<RecordSet, Error> {
     let ttl = document::integer(set, "ttl").and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or_default();
-    let groups = routing::groups(set, "entity")?;
-    let groups: Vec<(f64, &[String])> =
-        groups.iter().map(|(weight, data)| (*weight, data.as_slice())).collect();
+    let routing = routing::of(set, "entity", alive)?;
     let text = |field: &str| document::text(set, field).unwrap_or_default();
-    RecordSet::weighted(text("name"), text("type"), ttl, &groups)
+    RecordSet::routed(text("name"), text("type"), ttl, routing)
         .map_err(|error| Error::internal(error.to_string()))
 }
 
@@ -166,14 +165,20 @@ pub(super) fn is_plain_name(text: &str, wildcard: bool) -> bool {
     rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
 }
 
-fn check_data(name: &Name, kind: &str, groups: &[(f64, Vec<String>)], path: &str) -> Result<(), Error> {
+fn check_data(name: &Name, kind: &str, routing: &Routing<Texts>, path: &str) -> Result<(), Error> {
     let place = format!("{path}.rrdatas");
-    for (_, texts) in groups {
+    for answer in routing.answers() {
+        let checked = answer.checked.iter().map(|(text, _)| text);
+        // On Google's too, load balancers are for addresses alone.
+        if !answer.checked.is_empty() && !matches!(kind, "A" | "AAAA") {
+            return Err(invalid(&format!("{path}.routingPolicy"), "healthCheckedTargets"));
+        }
+        let texts: Vec<&String> = answer.fixed.iter().chain(checked).collect();
         if texts.is_empty() {
             return Err(required(&place));
         }
         let mut distinct = BTreeSet::new();
-        for text in texts {
+        for text in &texts {
             let data = rdata::parse(kind, text).map_err(|_| invalid(&place, text))?;
             if !distinct.insert(data) {
                 return Err(invalid(&place, text));

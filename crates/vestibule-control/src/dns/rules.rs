@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use vestibule_dns::{Action, Name, ResponsePolicy, Rule};
+use vestibule_dns::{Action, Liveness, Name, ResponsePolicy, Rule};
 use vestibule_model::name::is_valid_name;
 use vestibule_store::View;
 
 use super::policies::PolicyKind;
+use super::routing::Balancer;
 use super::{Dns, binding, invalid, keys, missing, quota, reconcile, records, required};
 use crate::{Change, Document, Error, document};
 
@@ -161,6 +162,10 @@ fn check_data(owner: &Name, data: &mut Value) -> Result<(), Error> {
     for (index, set) in sets.iter_mut().enumerate() {
         let path = format!("{place}[{index}]");
         let mut doc = document::object(set).clone();
+        if doc.contains_key("routingPolicy") {
+            // Rules answer everyone the same.
+            return Err(invalid(&format!("{path}.routingPolicy"), "routingPolicy"));
+        }
         let (name, kind) = records::check_alone(&mut doc, &path)?;
         if name != *owner {
             let told = document::text(&doc, "name").unwrap_or_default();
@@ -182,7 +187,8 @@ fn check_data(owner: &Name, data: &mut Value) -> Result<(), Error> {
 pub(super) fn compile(view: &View, key: &str, doc: &Document) -> ResponsePolicy {
     let networks = binding::links(doc).filter_map(reconcile::network).collect();
     let rules = view.range(&keys::rule(key, "")).filter_map(|kv| compile_rule(document::object(&kv.value)));
-    ResponsePolicy::new(networks, rules.collect())
+    let name = document::text(doc, PolicyKind::Response.name_field()).unwrap_or_default();
+    ResponsePolicy::new(networks, rules.collect()).named(name)
 }
 
 /// A rule that neither answers nor says what it does leaves its name alone.
@@ -192,7 +198,9 @@ fn compile_rule(doc: &Document) -> Option<Rule> {
         None => Action::Bypass,
         Some(data) => {
             let sets = document::items(document::object(data), "localDatas").iter();
-            Action::Answer(sets.filter_map(|set| records::compile(document::object(set)).ok()).collect())
+            let mut alive = |_: &Balancer| Liveness::new(true);
+            let compiled = sets.filter_map(|set| records::compile(document::object(set), &mut alive).ok());
+            Action::Answer(compiled.collect())
         }
     };
     Some(Rule { name, action })

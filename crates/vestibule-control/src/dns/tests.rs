@@ -2,6 +2,7 @@
 
 mod inbound;
 mod policies;
+mod routing;
 mod serial;
 
 use std::net::Ipv4Addr;
@@ -181,7 +182,10 @@ fn zones_are_checked() {
             "serviceDirectoryConfig is not supported",
         ),
         (with("dnssecConfig", json!({ "state": "on" })), "dnssecConfig.state is not supported"),
-        (with("cloudLoggingConfig", json!({ "enableLogging": true })), "enableLogging is not supported"),
+        (
+            with("cloudLoggingConfig", json!({ "enableLogging": true })),
+            "logged by a DNS policy of the network",
+        ),
         (private("z", "x.example.", &["n"]), "'entity.managedZone' named 'z' already exists"),
         (private("x", "EXAMPLE.com.", &["m", "n"]), "already sees the zone 'z'"),
     ] {
@@ -468,6 +472,17 @@ fn routing_policies_are_checked() {
     };
     let item = |location: &str, data: &str| json!({ "location": location, "rrdatas": [data] });
     let geo = |items: Value| json!({ "geo": { "items": items } });
+    let balancer = |changed: Value| {
+        let mut target = json!({
+            "loadBalancerType": "regionalL7ilb", "ipAddress": "10.0.0.100", "port": "80", "ipProtocol": "tcp",
+            "networkUrl": network_url("n"), "project": PROJECT, "region": "us-central1",
+        });
+        document::merge(target.as_object_mut().unwrap(), members(changed));
+        json!({ "internalLoadBalancers": [target] })
+    };
+    let wrr =
+        |targets: Value| json!({ "wrr": { "items": [{ "weight": 1.0, "healthCheckedTargets": targets }] } });
+    let primary = |targets: Value| json!({ "primaryBackup": { "primaryTargets": targets } });
     for (policy, part) in [
         (json!({}), "routingPolicy"),
         (json!({ "wrr": { "items": [] } }), "wrr.items"),
@@ -475,10 +490,28 @@ fn routing_policies_are_checked() {
         (json!({ "wrr": { "items": [{ "weight": 1.0, "rrdatas": [] }] } }), "rrdatas"),
         (geo(json!([])), "geo.items"),
         (geo(json!([{ "rrdatas": ["10.0.0.1"] }])), "geo.items[0].location"),
-        (geo(json!([item("a", "10.0.0.1"), item("a", "10.0.0.2")])), "geo.items[1].location"),
-        (geo(json!([item("a", "10.0.0.1"), item("b", "no address")])), "no address"),
+        (geo(json!([item("us-east1", "10.0.0.1"), item("us-east1", "10.0.0.2")])), "geo.items[1].location"),
+        (geo(json!([item("us-east1", "10.0.0.1"), item("us-east4", "no address")])), "no address"),
+        (geo(json!([item("moon1", "10.0.0.1")])), "geo.items[0].location': 'moon1'"),
         (json!({ "wrr": { "items": [] }, "geo": { "items": [] } }), "geo"),
         (json!({ "primaryBackup": {} }), "primaryTargets"),
+        (primary(balancer(json!({}))), "backupGeoTargets' parameter is required"),
+        (
+            wrr(balancer(json!({ "loadBalancerType": "regionalL4ilb" }))),
+            "loadBalancerType regionalL4ilb is not",
+        ),
+        (
+            wrr(balancer(json!({ "loadBalancerType": "x" }))),
+            "internalLoadBalancers[0].loadBalancerType': 'x'",
+        ),
+        (wrr(balancer(json!({ "ipProtocol": "udp" }))), "ipProtocol': 'udp'"),
+        (wrr(balancer(json!({ "ipAddress": "x" }))), "ipAddress': 'x'"),
+        (wrr(balancer(json!({ "port": "0" }))), "port': '0'"),
+        (wrr(balancer(json!({ "port": null }))), "port' parameter is required"),
+        (wrr(balancer(json!({ "region": null }))), "region' parameter is required"),
+        (wrr(balancer(json!({ "networkUrl": "x" }))), "networkUrl': 'x'"),
+        (wrr(json!({ "externalEndpoints": ["192.0.2.1"] })), "externalEndpoints is not implemented"),
+        (json!({ "healthCheck": "x", "wrr": {} }), "routingPolicy.healthCheck is not implemented"),
     ] {
         let told = make(policy.clone());
         assert!(told.contains(part), "{policy}: {told}");

@@ -95,6 +95,22 @@ fn peering(change: &Change<'_>, of: &str, doc: &mut Document) -> Result<(), Erro
     Ok(())
 }
 
+/// Google logs questions from outside to a public zone, of which there are none here. What a network asks is logged by
+/// its policy.
+fn logging(doc: &Document) -> Result<(), Error> {
+    if doc.get("cloudLoggingConfig").is_none_or(|config| config["enableLogging"] != true) {
+        return Ok(());
+    }
+    if doc.get("visibility") == Some(&json!("private")) {
+        let message = format!(
+            "Invalid value for '{ENTITY}.cloudLoggingConfig.enableLogging': 'true'. Questions to private zones are \
+             logged by a DNS policy of the network (enableLogging)."
+        );
+        return Err(Error::Named { reason: "invalid", message });
+    }
+    Err(Error::not_built("dns.managedZones.cloudLoggingConfig.enableLogging"))
+}
+
 /// What is documented and would silently do nothing here.
 fn not_built(doc: &Document) -> Result<(), Error> {
     document::not_built(doc, "dns.managedZones", &["serviceDirectoryConfig", "reverseLookupConfig"])?;
@@ -103,8 +119,5 @@ fn not_built(doc: &Document) -> Result<(), Error> {
     if signed {
         return Err(Error::not_built("dns.managedZones.dnssecConfig.state"));
     }
-    if doc.get("cloudLoggingConfig").is_some_and(|config| config["enableLogging"] == true) {
-        return Err(Error::not_built("dns.managedZones.cloudLoggingConfig.enableLogging"));
-    }
-    Ok(())
+    logging(doc)
 }

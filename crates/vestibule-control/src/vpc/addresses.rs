@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use vestibule_model::{ResourceName, Scope};
+use vestibule_dns::{Place, Site, Sites};
+use vestibule_model::{ResourceName, Scope, region};
 use vestibule_store::View;
 use vestibule_vpc::{Addresses, NetworkId};
 
@@ -25,14 +27,7 @@ pub fn subnetworks(view: &View, network: &ResourceName) -> Vec<ResourceName> {
 /// The addresses that clients in one region of a network can have: all ranges of its subnetworks there. A load
 /// balancer without `allowGlobalAccess` serves these and no others.
 pub fn region_addresses(view: &View, network: &NetworkId, region: &str) -> Addresses {
-    let ranges = in_region(view, network, region).flat_map(|doc| {
-        let secondary = document::items(doc, "secondaryIpRanges").iter().map(document::object);
-        std::iter::once(doc).chain(secondary).filter_map(|entry| {
-            let range = Range::parse(document::text(entry, "ipCidrRange")?).ok()?;
-            Some((range.first(), range.last()))
-        })
-    });
-    ranges.collect()
+    in_region(view, network, region).flat_map(ranges).collect()
 }
 
 /// The addresses from which `count` proxies (workers, say) connect to endpoints inside the network: the lowest usable
@@ -58,6 +53,37 @@ pub fn resolver_addresses(view: &View) -> BTreeMap<NetworkId, BTreeSet<Ipv4Addr>
         }
     }
     found
+}
+
+/// Where the addresses of every network are: the ranges of its subnetworks, with their regions.
+pub fn sites(view: &View) -> BTreeMap<NetworkId, Arc<Sites>> {
+    let mut found: BTreeMap<NetworkId, Vec<Site>> = BTreeMap::new();
+    for kv in view.range("compute/projects/").filter(|kv| kv.key.contains("/subnetworks/")) {
+        let Some(Scope::Region(region)) = ResourceName::from_key(&kv.key).map(|name| name.scope) else {
+            continue;
+        };
+        let doc = document::object(&kv.value);
+        let Some(network) = linked(doc, "network") else { continue };
+        let place = place(&region);
+        let region: Arc<str> = region.into();
+        let site = |(first, last)| Site { first, last, region: region.clone(), place };
+        found.entry(NetworkId::from_relative(&network.relative())).or_default().extend(ranges(doc).map(site));
+    }
+    found.into_iter().map(|(network, sites)| (network, Arc::new(Sites::new(sites)))).collect()
+}
+
+/// Where a region is.
+pub fn place(region: &str) -> Option<Place> {
+    region::find(region).map(|region| Place::new(region.place.0, region.place.1))
+}
+
+/// The first and last addresses of a subnetwork's ranges.
+fn ranges(doc: &Document) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> {
+    let secondary = document::items(doc, "secondaryIpRanges").iter().map(document::object);
+    std::iter::once(doc).chain(secondary).filter_map(|entry| {
+        let range = Range::parse(document::text(entry, "ipCidrRange")?).ok()?;
+        Some((range.first(), range.last()))
+    })
 }
 
 /// The documents of a network's subnetworks in a region.

@@ -8,7 +8,7 @@ mod firewall_model;
 #[cfg(test)]
 mod tests;
 
-pub use addresses::{proxy_addresses, region_addresses, resolver_addresses, subnetworks};
+pub use addresses::{place, proxy_addresses, region_addresses, resolver_addresses, sites, subnetworks};
 pub use firewall::{Member, firewall};
 
 use std::collections::BTreeMap;

@@ -1,9 +1,10 @@
+mod asker;
 mod change;
 mod order;
 
 use super::*;
 use crate::serve::{Sockets, serve};
-use crate::{RecordSet, Visibility, Zone, ZoneKind};
+use crate::{Entry, RecordSet, Visibility, Zone, ZoneKind};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 
@@ -64,7 +65,7 @@ fn resolver() -> Resolver {
 async fn asked(net: &str, name: &str) -> (Rcode, Vec<Ipv4Addr>) {
     let resolver = resolver();
     let answer = resolver.lookup(&network(net), &name.parse().unwrap(), kind::A).await;
-    (answer.rcode, resolver.addresses(&network(net), name).await)
+    (answer.rcode, resolver.addresses(&network(net), None, name).await)
 }
 
 #[tokio::test]
@@ -118,7 +119,7 @@ fn sockets() -> (Sockets, SocketAddr) {
         let udp = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = udp.local_addr().unwrap();
         if let Ok(tcp) = std::net::TcpListener::bind(at) {
-            return (Sockets { udp, tcp }, at);
+            return (Sockets { udp, tcp, entry: Entry::Machines }, at);
         }
     }
 }
@@ -132,7 +133,7 @@ async fn other_names_are_asked_of_the_servers_above() {
         zones: vec![plain("example.com.", "n", &[("away.example.com.", "CNAME", "public.example.net.")])],
         ..Table::default()
     });
-    let found = resolver.addresses(&network("n"), "away.example.com").await;
+    let found = resolver.addresses(&network("n"), None, "away.example.com").await;
     assert_eq!(found, [Ipv4Addr::new(192, 0, 2, 1)]);
 }
 
@@ -180,7 +181,7 @@ async fn forwarding_zones_ask_their_targets_and_nobody_else() {
         ("n", "x.down.example.com", vec![]),
         ("m", "x.corp.example.com", vec![Ipv4Addr::new(192, 0, 2, 1)]),
     ] {
-        assert_eq!(resolver.addresses(&network(net), name).await, expected, "{name} from {net}");
+        assert_eq!(resolver.addresses(&network(net), None, name).await, expected, "{name} from {net}");
     }
     let down = resolver.lookup(&network("n"), &"x.down.example.com".parse().unwrap(), kind::A).await;
     assert_eq!(down.rcode, Rcode::ServFail);
@@ -193,7 +194,7 @@ async fn forwarding_zones_ask_their_targets_and_nobody_else() {
 fn written(resolver: &Resolver, message: &[u8], limit: usize) -> Vec<u8> {
     let query = crate::wire::read_query(message).unwrap();
     let mut out = Vec::new();
-    assert!(resolver.now(&network("n")).write(&query, limit, &mut out));
+    assert!(resolver.now(&network("n")).write(&query, Asker::at(None), limit, &mut out));
     out
 }
 
@@ -407,11 +408,16 @@ async fn forwarding_targets_inside_the_network_are_reached() {
     let there = Resolver::new(Vec::new());
     let records = ZoneKind::Plain(vec![set("x.corp.", "A", "10.0.0.7")]);
     there.apply(Table { generation: 1, zones: vec![zone("corp.", "n", records)], ..Table::default() });
-    let server = tokio::spawn(serve(there, network("n"), Sockets { udp, tcp }, std::future::pending()));
+    let server = tokio::spawn(serve(
+        there,
+        network("n"),
+        Sockets { udp, tcp, entry: Entry::Machines },
+        std::future::pending(),
+    ));
     let resolver = Resolver::in_vpc(Vec::new(), vpc.clone());
     let forwarding = ZoneKind::Forwarding(vec![Target::new(SocketAddr::new(inside.into(), 53))]);
     resolver.apply(Table { generation: 1, zones: vec![zone("corp.", "n", forwarding)], ..Table::default() });
-    assert_eq!(resolver.addresses(&network("n"), "x.corp").await, [Ipv4Addr::new(10, 0, 0, 7)]);
+    assert_eq!(resolver.addresses(&network("n"), None, "x.corp").await, [Ipv4Addr::new(10, 0, 0, 7)]);
     let none = resolver.lookup(&network("n"), &"y.corp".parse().unwrap(), kind::A).await;
     assert_eq!((none.rcode, none.authority.map(|soa| soa.ttl)), (Rcode::NxDomain, Some(300)), "with its SOA");
     server.abort();

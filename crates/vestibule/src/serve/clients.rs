@@ -12,7 +12,7 @@ use vestibule_control::compute::VmAddress;
 use vestibule_control::lb::{Explanation, Live, Question};
 use vestibule_control::vpc::{self, Member};
 use vestibule_control::{Control, Error};
-use vestibule_dns::Resolver;
+use vestibule_dns::{Machine, Resolver};
 use vestibule_gateway::{BoxFuture, Client, World};
 use vestibule_iam::account;
 use vestibule_iam::metadata::Identity;
@@ -136,6 +136,22 @@ impl Clients {
     /// The identity of the client at a private address.
     pub fn identity(&self, network: &NetworkId, peer: SocketAddr) -> Option<Identity> {
         let IpAddr::V4(ip) = self.0.vpc.private_peer(network, peer).ip() else { return None };
+        self.identity_at(network, ip)
+    }
+
+    /// The machine at a private address, as the query log tells it; `None` for an instance of a service.
+    pub fn machine(&self, network: &NetworkId, address: Ipv4Addr) -> Option<Machine> {
+        let identity = self.identity_at(network, address).filter(|who| !who.hostname.is_empty())?;
+        Some(Machine {
+            id: identity.instance_id.parse().ok()?,
+            name: identity.instance_name,
+            zone: identity.zone,
+            project: identity.project_id,
+            project_number: identity.project_number,
+        })
+    }
+
+    fn identity_at(&self, network: &NetworkId, ip: Ipv4Addr) -> Option<Identity> {
         let leases = self.leases();
         let entry = leases.values().find(|e| e.client.network == *network && e.client.address == Some(ip))?;
         Some(entry.identity.clone())
@@ -386,7 +402,7 @@ impl World for Clients {
         fitting.next().is_none().then(|| Arc::new(Client { network, address: None }))
     }
 
-    fn resolve<'a>(&'a self, network: &'a NetworkId, name: &'a str) -> BoxFuture<'a, Vec<Ipv4Addr>> {
-        Box::pin(self.0.resolver.addresses(network, name))
+    fn resolve<'a>(&'a self, client: &'a Client, name: &'a str) -> BoxFuture<'a, Vec<Ipv4Addr>> {
+        Box::pin(self.0.resolver.addresses(&client.network, client.address, name))
     }
 }

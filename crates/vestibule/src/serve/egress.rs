@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use vestibule_control::Control;
 use vestibule_control::lb::GOOGLE_APIS;
-use vestibule_dns::{Resolver, Sockets};
+use vestibule_dns::{Entry, Resolver, Sockets};
 use vestibule_iam::metadata::Identity;
 use vestibule_model::ResourceName;
 use vestibule_run::NetworkSource;
@@ -174,8 +174,9 @@ impl InstanceNetwork for Surroundings {
         let network =
             self.seat.as_ref().map_or_else(|| NetworkId::from_relative(""), |seat| seat.network.clone());
         let resolver = self.resolver.clone();
+        let entry = Entry::Instance(self.address());
         Box::pin(async move {
-            let sockets = Sockets { udp, tcp };
+            let sockets = Sockets { udp, tcp, entry };
             if let Err(error) = vestibule_dns::serve(resolver, network, sockets, std::future::pending()).await
             {
                 tracing::error!(%error, "the resolver of an instance ended");

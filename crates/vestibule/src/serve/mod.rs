@@ -31,7 +31,7 @@ use vestibule_api::{Api, ApiDeps};
 use vestibule_control::lb::{Fronts, GOOGLE_APIS};
 use vestibule_control::run::InstanceSecrets;
 use vestibule_control::{Control, Settings};
-use vestibule_dns::Resolver;
+use vestibule_dns::{QueryLog, Resolver};
 use vestibule_health::Prober;
 use vestibule_iam::Issuer;
 use vestibule_logs::{LogLimits, LogStore};
@@ -40,7 +40,7 @@ use vestibule_run::driver::Driver;
 use vestibule_run::driver::container::ContainerDriver;
 use vestibule_run::{Dependencies, Program, Runtime, RuntimeConfig};
 use vestibule_store::Store;
-use vestibule_vpc::{Loopback, Namespaces, Vpc, namespace};
+use vestibule_vpc::{Loopback, Namespaces, NetworkId, Vpc, namespace};
 
 use clients::{Clients, Surroundings, mode_name};
 use instances::Instances;
@@ -146,6 +146,9 @@ fn serve(options: &Options) -> Result<(), Failure> {
     };
     let clients = Clients::new(control.clone(), vpc.clone(), resolver.clone(), runtime.front(), surroundings);
     egress.join(clients.clone());
+    let known = clients.clone();
+    let who = Box::new(move |network: &NetworkId, address| known.machine(network, address));
+    resolver.log_to(QueryLog::start(logs.sink(), who)?);
     let prober = Prober::start(vpc.clone())?;
     let networks = Networks {
         control: control.clone(),

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use vestibule_api::serve_metadata;
 use vestibule_control::{Control, Plane, vpc};
-use vestibule_dns::{RESOLVER, Resolver, Sockets};
+use vestibule_dns::{Entry, RESOLVER, Resolver, Sockets};
 use vestibule_iam::Issuer;
 use vestibule_store::View;
 use vestibule_vpc::{NetworkId, Subnet, Vpc};
@@ -147,7 +147,8 @@ impl Networks {
     ) -> std::io::Result<()> {
         let udp = self.vpc.bind_udp(network, address, DNS_PORT)?;
         let tcp = first(self.vpc.listen_tcp(network, address, DNS_PORT, 1)?)?;
-        let sockets = Sockets { udp, tcp };
+        let entry = if address == RESOLVER { Entry::Machines } else { Entry::Forwarder(address) };
+        let sockets = Sockets { udp, tcp, entry };
         let serving = vestibule_dns::serve(self.resolver.clone(), network.clone(), sockets, dropped(gone));
         let name = network.clone();
         self.runtime.spawn(async move {

@@ -35,7 +35,7 @@ impl Ports {
     }
 
     /// Ports of a stored rule; one that names none is taken to serve on all.
-    fn of_rule(rule: &Document) -> Ports {
+    pub fn of_rule(rule: &Document) -> Ports {
         let protocol = document::text(rule, "IPProtocol").unwrap_or("TCP");
         document::text(rule, "portRange")
             .and_then(|range| Ports::parse(protocol, range))

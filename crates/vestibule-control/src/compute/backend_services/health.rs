@@ -45,6 +45,24 @@ pub fn of_group(
     endpoints::of(view, group).iter().filter_map(health).collect()
 }
 
+/// Whether a backend service has anything that may answer: an endpoint that is healthy or that nobody probes, or a
+/// serverless group, which is always there.
+pub fn is_up(control: &Control, view: &View, service: &ResourceName, doc: &Document) -> bool {
+    let sources = Sources::of(view, service, doc);
+    super::groups(doc).iter().any(|group| {
+        let Some(stored) = view.get(&group.key()) else { return false };
+        let group_doc = document::object(&stored.value);
+        if EndpointType::of(group_doc).is_none() {
+            return true;
+        }
+        let Some(sources) = &sources else { return false };
+        endpoints::used(view, group).iter().any(|endpoint| match sources.probe_key(group_doc, endpoint) {
+            Some(key) => control.health().state(&key) == Some(State::Healthy),
+            None => true,
+        })
+    })
+}
+
 /// The link of the client that an endpoint names.
 fn instance_link(group: &ResourceName, instance: &str) -> String {
     match instance.find("projects/") {

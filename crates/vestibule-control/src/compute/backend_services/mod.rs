@@ -11,6 +11,7 @@ mod tests;
 
 use backends::Behind;
 pub use backends::groups;
+pub use health::is_up;
 
 use serde_json::{Value, json};
 use vestibule_model::{ResourceName, Scope};

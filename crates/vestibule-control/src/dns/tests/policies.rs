@@ -129,9 +129,8 @@ fn policies_are_checked() {
         (server_policy("x", &["m", "n"], &[]), "already bound to another policy"),
         (servers(json!({ "ipv4Address": "10.0.0" })), "targetNameServers[0].ipv4Address': '10.0.0'"),
         (servers(json!({ "ipv4Address": "10.0.0.1", "forwardingPath": "up" })), "forwardingPath': 'up'"),
-        (with("enableLogging", json!(true)), "dns.policies.enableLogging is not supported"),
+        (with("enableLogging", json!("no")), "entity.policy.enableLogging': 'no'"),
         (with("enableInboundForwarding", json!("yes")), "entity.policy.enableInboundForwarding': 'yes'"),
-        (with("dns64Config", json!({ "scope": { "allQueries": true } })), "allQueries is not supported"),
     ] {
         let refused = text(cloud.policy(Server, body.clone()));
         assert!(refused.contains(part), "{body}: {refused}");

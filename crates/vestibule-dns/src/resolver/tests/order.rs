@@ -22,7 +22,7 @@ fn response_policy(network_name: &str, rules: Vec<Rule>) -> Arc<ResponsePolicy> 
 
 fn server_policy(network_name: &str, servers: &[SocketAddr]) -> ServerPolicy {
     let targets = servers.iter().copied().map(Target::new).collect();
-    ServerPolicy { networks: vec![network(network_name)], targets }
+    ServerPolicy { networks: vec![network(network_name)], targets, ..ServerPolicy::default() }
 }
 
 /// A port of loopback where nobody answers.

@@ -7,6 +7,7 @@ mod text;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vestibule_dns::wire::rcode_name;
 use vestibule_dns::{Resolver, Transport};
 use vestibule_logs::LogSink;
 use vestibule_proxy::Proxy;
@@ -101,19 +102,11 @@ impl Metrics {
         }
         page.counter("vestibule_dns_dropped_total", "Messages to the resolver that may have no answer.")
             .sample(&[], report.dropped);
-    }
-}
-
-/// RFC 6895 section 2.3.
-fn rcode_name(rcode: u8) -> &'static str {
-    match rcode {
-        0 => "NOERROR",
-        1 => "FORMERR",
-        2 => "SERVFAIL",
-        3 => "NXDOMAIN",
-        4 => "NOTIMP",
-        5 => "REFUSED",
-        _ => "OTHER",
+        page.counter(
+            "vestibule_dns_not_logged_total",
+            "Questions that a DNS policy wants logged and that came faster than they could be.",
+        )
+        .sample(&[], report.not_logged);
     }
 }
 
