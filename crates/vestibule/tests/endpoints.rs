@@ -316,6 +316,20 @@ impl Drop for Server {
     }
 }
 
+/// No client gets an address of the proxy-only subnetwork, by whichever words.
+fn proxies_keep_their_addresses(world: &World) {
+    for (subnet, address, why) in [
+        ("proxy-only", "10.129.0.9", "only the proxies of load balancers have addresses in it"),
+        ("my-subnet", "10.129.0.9", "The address is not in the range 10.0.0.0/24 of the subnetwork"),
+    ] {
+        let mut command = world.command(BINARY);
+        command.args(["vm", "run", "--network", "my-vpc", "--subnet", subnet, "--address", address]);
+        let output = command.args(["--", "true"]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(why), "{told}");
+    }
+}
+
 #[test]
 fn a_client_of_the_network_sees_the_proxy_only_subnetwork() {
     if let Err(error) = vestibule_vpc::Namespaces::new() {
@@ -331,6 +345,11 @@ fn a_client_of_the_network_sees_the_proxy_only_subnetwork() {
     wait_for_health(&world, &["UNHEALTHY"]);
     let (status, body) = world.get("http://10.0.0.100/", &[]);
     assert_eq!((status, body.as_str()), (503, "no healthy upstream"), "no firewall rule lets the prober in");
+    let explained = world.command(BINARY).args(["explain", "http://10.0.0.100/"]).output().unwrap();
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.contains("refused by the check `firewall`"), "{explained}");
+    assert!(explained.contains("allows tcp:8000 from"), "{explained}");
+    proxies_keep_their_addresses(&world);
     world.ok("compute firewall-rules create from-proxies --network=my-vpc --allow=tcp:8000 \
          --source-ranges=10.129.0.0/23");
     wait_for_health(&world, &["HEALTHY"]);

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vestibule_model::ResourceName;
 
 use super::addresses::{Claim, allocate};
+use super::subnetworks::why_not_private;
 use super::{default_network, subnetworks};
 use crate::{ANSWER_WITHIN, Control, Error, document};
 
@@ -59,8 +60,7 @@ impl Control {
             let stored = change.expect(subnetwork)?;
             let doc = document::object(&stored);
             if !subnetworks::is_private(doc) {
-                let why = "The subnetwork must have purpose=PRIVATE.";
-                return Err(Error::invalid("subnetwork", subnetwork, why));
+                return Err(Error::invalid("subnetwork", subnetwork, why_not_private(doc)));
             }
             let network = subnetworks::network_of(doc)?;
             let address = allocate(change, subnetwork, "address", wanted, Claim::Client)?;

@@ -226,7 +226,7 @@ impl Traveller<'_> {
             Ok(path) => path.into_owned(),
             Err(rejected) => return self.refuse("path", Some(400), format!("The {rejected}.")),
         };
-        self.route(&listener, &path)
+        self.route(view, &listener, &path)
     }
 
     fn refuse<T>(
@@ -294,7 +294,7 @@ impl Traveller<'_> {
         self.refuse("forwardingRule", None, why)
     }
 
-    fn route(&mut self, listener: &Listener, path: &[u8]) -> Result<(), End> {
+    fn route(&mut self, view: &View, listener: &Listener, path: &[u8]) -> Result<(), End> {
         let method = if self.question.method.is_empty() { "GET" } else { &self.question.method };
         let authority = self.header("host").unwrap_or(self.url.authority).to_owned();
         let request = RequestView {
@@ -307,7 +307,7 @@ impl Traveller<'_> {
         };
         match listener.routes.url_map.route(&request) {
             Decision::Redirect(redirect) => self.redirect(&redirect, &request),
-            Decision::Forward(forward) => self.forward(listener, &forward, &request),
+            Decision::Forward(forward) => self.forward(view, listener, &forward, &request),
         }
     }
 
@@ -336,6 +336,7 @@ impl Traveller<'_> {
 
     fn forward(
         &mut self,
+        view: &View,
         listener: &Listener,
         forward: &ForwardDecision<'_>,
         request: &RequestView<'_>,
@@ -367,16 +368,17 @@ impl Traveller<'_> {
         }
         match listener.routes.services.get(forward.service).map(|service| &service.backend) {
             Some(Backend::Serverless(neg)) => self.serverless(neg, request),
-            Some(Backend::Endpoints(endpoints)) => self.endpoints(endpoints),
+            Some(Backend::Endpoints(endpoints)) => self.endpoints(view, endpoints),
             Some(Backend::Empty) | None => {
                 self.refuse("backend", Some(503), "The backend service has no backend.")
             }
         }
     }
 
-    fn endpoints(&mut self, endpoints: &Endpoints) -> Result<(), End> {
+    fn endpoints(&mut self, view: &View, endpoints: &Endpoints) -> Result<(), End> {
         let names: Vec<&str> = endpoints.groups.iter().map(|group| &*group.name).collect();
         self.story.network_endpoint_group = Some(names.join(", "));
+        self.pass_to_endpoints(view, endpoints)?;
         let all = endpoints.endpoints.len();
         let good =
             endpoints.endpoints.iter().filter(|endpoint| endpoint.weight > 0 && endpoint.health.is_good());

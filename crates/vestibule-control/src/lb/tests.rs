@@ -497,3 +497,57 @@ fn firewall_rules_on_the_way() {
     let far = explain_among(&world, from("http://10.0.0.100/", "10.1.0.2"));
     assert_eq!(far["refusedBy"], "globalAccess");
 }
+
+#[test]
+fn the_proxies_need_an_ingress_rule_to_reach_endpoints() {
+    let world = published();
+    let zone = "zones/us-central1-a/networkEndpointGroups";
+    let group = json!({
+        "name": "vms", "network": "global/networks/my-vpc", "networkEndpointType": "GCE_VM_IP_PORT",
+        "subnetwork": "regions/us-central1/subnetworks/my-subnet",
+    });
+    world.insert(zone, group);
+    let endpoints: Vec<Value> = [2, 3]
+        .iter()
+        .map(|n| json!({"ipAddress": format!("10.0.0.{n}"), "port": 8000, "instance": "i"}))
+        .collect();
+    world
+        .try_act(&format!("{zone}/vms"), "attachNetworkEndpoints", json!({"networkEndpoints": endpoints}))
+        .unwrap();
+    insert(&world, "healthChecks", json!({"name": "hc", "type": "TCP", "tcpHealthCheck": {"port": 8000}}));
+    let service = json!({
+        "name": "vms", "loadBalancingScheme": "INTERNAL_MANAGED", "protocol": "HTTP",
+        "healthChecks": [link("healthChecks", "hc")],
+        "backends": [{
+            "group": format!("projects/demo/{zone}/vms"), "balancingMode": "RATE", "maxRatePerEndpoint": 10,
+        }],
+    });
+    insert(&world, "backendServices", service);
+    insert(&world, "urlMaps", json!({"name": "vms", "defaultService": link("backendServices", "vms")}));
+    insert(&world, "targetHttpProxies", json!({"name": "vms", "urlMap": "vms"}));
+    insert(&world, "forwardingRules", rule("vms", "8080", "targetHttpProxies/vms"));
+    let asked = || explain_among(&world, about("http://10.0.0.100:8080/"));
+    let allow = |name: &str, extra: Value| {
+        let mut doc = json!({
+            "name": name, "network": "global/networks/my-vpc", "sourceRanges": ["10.129.0.0/23"],
+            "allowed": [{"IPProtocol": "tcp", "ports": ["8000"]}],
+        });
+        document::merge(doc.as_object_mut().unwrap(), document::object(&extra).clone());
+        world.insert("global/firewalls", doc);
+    };
+
+    let shut = asked();
+    assert_eq!((&shut["refusedBy"], &shut["status"]), (&json!("firewall"), &json!(503)), "{shut}");
+    assert_eq!(shut["firewall"][1], json!({"direction": "INGRESS", "action": "DENY"}));
+    let why = shut["reason"].as_str().unwrap();
+    assert!(why.starts_with("2 of 2 endpoints") && why.contains("allows tcp:8000 from"), "{why}");
+    allow("some", json!({"targetTags": ["web"]}));
+    let half = asked();
+    assert_ne!(half["refusedBy"], "firewall");
+    assert!(half["notes"][0].as_str().unwrap().starts_with("1 of 2 endpoints"), "{half}");
+    allow("from-proxies", json!({}));
+    let open = asked();
+    let by = json!({"direction": "INGRESS", "action": "ALLOW", "rule": "from-proxies", "priority": 1000});
+    assert!(open["firewall"].as_array().unwrap().contains(&by), "{open}");
+    assert!(!open["notes"].to_string().contains("cannot be reached"), "{open}");
+}

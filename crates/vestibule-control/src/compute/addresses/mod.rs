@@ -120,8 +120,9 @@ fn check_subnetwork(
     if subnetwork.scope != name.scope {
         return refuse("The subnetwork must be in the region of the address.");
     }
-    if !subnetworks::is_private(document::object(&*change.expect(subnetwork)?)) {
-        return refuse("The subnetwork must have purpose=PRIVATE.");
+    let stored = change.expect(subnetwork)?;
+    if !subnetworks::is_private(document::object(&stored)) {
+        return refuse(subnetworks::why_not_private(document::object(&stored)));
     }
     Ok(())
 }

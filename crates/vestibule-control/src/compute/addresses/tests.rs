@@ -120,8 +120,12 @@ fn proxies_keep_their_subnetwork_to_themselves() {
     let body =
         json!({"name": "a", "addressType": "INTERNAL", "subnetwork": "regions/us-central1/subnetworks/p"});
     let refused = world.try_insert(ADDRESSES, body).unwrap_err();
-    assert!(refused.to_string().ends_with("must have purpose=PRIVATE."), "{refused}");
-    assert!(world.control.lease_vm(&world.name("regions/us-central1/subnetworks/p"), None).is_err());
+    assert!(refused.to_string().contains("must have purpose=PRIVATE: only the proxies of"), "{refused}");
+    let subnetwork = world.name("regions/us-central1/subnetworks/p");
+    for wanted in [None, Some(std::net::Ipv4Addr::new(10, 129, 0, 9))] {
+        let refused = world.control.lease_vm(&subnetwork, wanted).unwrap_err().to_string();
+        assert!(refused.contains("only the proxies of load balancers have addresses in it"), "{refused}");
+    }
 }
 
 #[test]

@@ -156,6 +156,16 @@ pub fn is_private(doc: &Document) -> bool {
     document::text(doc, "purpose").is_none_or(|purpose| PRIVATE.contains(&purpose))
 }
 
+/// What to tell somebody who wants an address of a subnetwork that is not [private](is_private).
+pub fn why_not_private(doc: &Document) -> &'static str {
+    match proxy_only::is_proxy_only(doc) {
+        true => {
+            "The subnetwork must have purpose=PRIVATE: only the proxies of load balancers have addresses in it."
+        }
+        false => "The subnetwork must have purpose=PRIVATE.",
+    }
+}
+
 /// The network of a stored subnetwork.
 pub fn network_of(doc: &Document) -> Result<ResourceName, Error> {
     linked(doc, "network").ok_or_else(|| Error::internal("a stored subnetwork has no network"))

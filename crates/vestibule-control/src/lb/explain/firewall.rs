@@ -1,11 +1,11 @@
 //! What firewall rules say on the way: the sender's side to every address of the network, the receiver's side too where
-//! that is a client. The same rules as the kernel's decide, in [`vestibule_vpc::firewall::decide`].
+//! that is a client, and the endpoint's side where a proxy connects to it. The same rules as the kernel's decide, in [`vestibule_vpc::firewall::decide`].
 
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
 use vestibule_model::ResourceName;
-use vestibule_proxy::snapshot::Listener;
+use vestibule_proxy::snapshot::{At, Endpoints, Listener};
 use vestibule_store::View;
 use vestibule_vpc::firewall::{Action, Direction, Flow, SCTP, TCP, UDP, decide};
 use vestibule_vpc::{FirewallRule, NetworkId};
@@ -15,6 +15,8 @@ use crate::compute::ranges::Range;
 use crate::vpc::{self, Member};
 
 const ICMP: u8 = 1;
+/// Different rulings about endpoints that are told at most.
+const MOST_RULINGS: usize = 8;
 
 /// What one side says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,6 +85,43 @@ impl Traveller<'_> {
         self.ask_sides(view, &network, to, &[Direction::Egress, Direction::Ingress])?;
         self.story.outcome = Outcome::Delivered;
         Ok(true)
+    }
+
+    /// What stands between the proxies and the endpoints in the network: the receiver's side alone, asked by the
+    /// addresses of the proxy-only subnetwork. It comes before the endpoints' health, which it often explains.
+    pub(super) fn pass_to_endpoints(&mut self, view: &View, endpoints: &Endpoints) -> Result<(), End> {
+        let Some(proxy) = endpoints.from.first().copied() else { return Ok(()) };
+        let rules = vpc::firewall(view, &endpoints.network, &self.members(&endpoints.network));
+        let inside = endpoints.endpoints.iter().filter_map(|endpoint| match endpoint.at {
+            At::Network(to) => Some(to),
+            _ => None,
+        });
+        let (mut asked, mut denied) = (Vec::new(), Vec::new());
+        for to in inside {
+            let flow = Flow { source: proxy, destination: *to.ip(), protocol: TCP, port: to.port() };
+            let (action, rule) = decide(&rules, Direction::Ingress, &flow);
+            let ruling = ruling(Direction::Ingress, action, rule);
+            if action == Action::Deny {
+                denied.push((to, self.denied(Direction::Ingress, rule)));
+            }
+            if !asked.contains(&ruling) && asked.len() < MOST_RULINGS {
+                asked.push(ruling);
+            }
+        }
+        self.story.firewall.extend(asked);
+        let Some((to, why)) = denied.first() else { return Ok(()) };
+        let (count, all) = (denied.len(), endpoints.endpoints.len());
+        let why = format!(
+            "{count} of {all} endpoints cannot be reached from the proxy-only subnetwork, {to} say. {why} It takes an \
+             ingress rule that allows tcp:{} from that subnetwork's range.",
+            to.port()
+        );
+        match self.gap.clone() {
+            Some(gap) => self.story.notes.push(format!("{why} It is not enforced: {gap}")),
+            None if count == all => return self.refuse("firewall", Some(503), why),
+            None => self.story.notes.push(why),
+        }
+        Ok(())
     }
 
     pub(super) fn plain(&mut self, view: &View, to: Plain) -> Result<(), End> {
