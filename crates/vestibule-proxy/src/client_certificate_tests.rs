@@ -130,3 +130,30 @@ fn keys_of_other_kinds_are_named() {
     let ed25519 = client().signed_by(&KeyPair::generate_for(&PKCS_ED25519).unwrap(), &root_ca).unwrap();
     assert_eq!(trusting(&root_ca).validate(ed25519.der(), &[], now()), Err(Distrust::KeyAlgorithm));
 }
+
+/// Whatever a client sends, it gets a verdict.
+#[test]
+fn damaged_certificates_are_judged() {
+    let root_ca = root("root");
+    let middle = below(authority("middle"), &root_ca);
+    let (leaf, middle) = (leaf(client(), &middle), der(&middle));
+    let trusted = trusting(&root_ca);
+    let mut trusted_ones = 0;
+    for at in 0..leaf.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut damaged = leaf.to_vec();
+            damaged[at] ^= change;
+            let damaged = CertificateDer::from(damaged);
+            trusted_ones +=
+                usize::from(trusted.validate(&damaged, std::slice::from_ref(&middle), now()).is_ok());
+        }
+        let cut = CertificateDer::from(leaf[..at].to_vec());
+        assert!(trusted.validate(&cut, std::slice::from_ref(&middle), now()).is_err());
+        assert!(
+            trusted
+                .validate(&leaf, &[CertificateDer::from(middle[..at.min(middle.len() - 1)].to_vec())], now())
+                .is_err()
+        );
+    }
+    assert_eq!(trusted_ones, 0, "a signature covers all of a certificate but itself");
+}

@@ -118,3 +118,19 @@ fn spiffe_ids() {
         assert!(!is_spiffe_id(bad), "{bad}");
     }
 }
+
+/// An allowlisted certificate may be anything that can be parsed.
+#[test]
+fn odd_certificates_are_told_without_harm() {
+    let leaf = certificate(|params| params.subject_alt_names = vec![uri("spiffe://td/x")]);
+    for at in 0..leaf.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut odd = leaf.to_vec();
+            odd[at] ^= change;
+            let told = shown(vec![CertificateDer::from(odd)], Ok(()));
+            for name in ["serial_number", "spiffe_id", "valid_not_before", "valid_not_after", "subject_dn"] {
+                assert!(!value(&told, name).contains(['\r', '\n', '\0']), "{at} {name}");
+            }
+        }
+    }
+}

@@ -26,6 +26,8 @@ pub struct Import {
     /// Fields that are cleared when the file lacks them: lists and single values.
     lists: &'static [&'static str],
     values: &'static [&'static str],
+    /// A fingerprint in the file is warned of.
+    warns: bool,
 }
 
 pub const URL_MAP: Import = Import {
@@ -41,14 +43,16 @@ pub const URL_MAP: Import = Import {
         "defaultUrlRedirect",
         "headerAction",
     ],
+    warns: true,
 };
 
 pub const TARGET_HTTPS_PROXY: Import = Import {
     kind: &HTTPS,
-    noun: "target HTTPS proxy",
-    title: "Target HTTPS Proxy",
+    noun: "TargetHttpsProxy",
+    title: "Target Https Proxy",
     lists: &[],
     values: &["description", "serverTlsPolicy", "sslPolicy"],
+    warns: false,
 };
 
 pub const BACKEND_SERVICE: Import = Import {
@@ -57,6 +61,7 @@ pub const BACKEND_SERVICE: Import = Import {
     title: "Backend Service",
     lists: &["backends", "customRequestHeaders", "customResponseHeaders", "healthChecks"],
     values: &["description"],
+    warns: true,
 };
 
 /// `export`: the resource without what only the server may say.
@@ -105,7 +110,7 @@ pub fn import(inv: &Invocation<'_>, import: &Import, positional: &str) -> Result
 
 /// Makes the file's document one that replaces `old` as a whole.
 fn replace(inv: &Invocation<'_>, import: &Import, old: &Value, body: &mut Map<String, Value>) {
-    if body.contains_key("fingerprint") {
+    if import.warns && body.contains_key("fingerprint") {
         inv.warn(&format!(
             "An up-to-date fingerprint must be provided to update the {}. Future versions of gcloud will fail with an error \
              '412 conditionNotMet'",
