@@ -39,6 +39,8 @@ fn write_files(folder: &Path, base: &str) {
     let policy =
         r#"{"bindings": [{"members": ["user:a@b.c"], "role": "roles/run.invoker"}], "etag": "ACAB"}"#;
     std::fs::write(folder.join("policy.json"), policy).unwrap();
+    let policy = "mtlsPolicy:\n  clientValidationMode: ALLOW_INVALID_OR_MISSING_CLIENT_CERT\n";
+    std::fs::write(folder.join("server-tls-policy.yaml"), policy).unwrap();
     std::fs::write(folder.join("transaction.yaml"), include_str!("fixtures/transaction.yaml")).unwrap();
 }
 
@@ -153,6 +155,11 @@ fn url_maps() {
 #[test]
 fn target_proxies_and_certificates() {
     play_all(include_str!("fixtures/target-proxies.json"));
+}
+
+#[test]
+fn server_tls_policies_and_trust_configs() {
+    play_all(include_str!("fixtures/mutual-tls.json"));
 }
 
 #[test]

@@ -285,11 +285,7 @@ fn export(inv: &Invocation<'_>, of: &Resource) -> Result<(), Failure> {
 
 fn import(inv: &Invocation<'_>, of: &Resource) -> Result<(), Failure> {
     let name = of.named(inv)?;
-    let Value::Object(mut body) = read_source(inv)? else {
-        return Err(Failure::new("a mapping was expected"));
-    };
-    body.insert("name".into(), json!(name));
-    let body = Value::Object(body);
+    let body = read_source(inv)?;
     let answer = inv.api.get(&format!("{}?alt=json", path(&name)))?;
     let made = match answer.status {
         404 => insert(inv, of, "Request issued", &body)?,

@@ -144,9 +144,9 @@ fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     set(&mut body, "description", inv.args.text("description").map(|text| json!(text)));
     set(&mut body, "trustStores", trust_stores(inv)?);
     let allowlisted = allowlisted(inv, &body)?;
-    set(&mut body, ALLOWLISTED, allowlisted);
     let labels = labels(inv, &body);
     set(&mut body, "labels", labels);
+    set(&mut body, ALLOWLISTED, allowlisted);
     let target = format!("{}?alt=json&updateMask={}", path(&name), query(&mask.join(",")));
     match carry_out(inv, "Request issued", "PATCH", &target, &name, Some(&body))? {
         Some(made) => {
