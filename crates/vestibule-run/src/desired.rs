@@ -312,13 +312,16 @@ pub struct ExecutionKey {
     pub name: Arc<str>,
 }
 
-/// An execution of a job: tasks that run a container to its end.
+/// An execution of a job: tasks that run their containers to the end.
 #[derive(Debug, Clone)]
 pub struct Execution {
     pub key: ExecutionKey,
     pub project_number: Arc<str>,
-    pub container: Container,
+    /// Every task has them all.
+    pub containers: Vec<Container>,
     pub volumes: Vec<Volume>,
+    /// `None`: tasks reach the internet, and no VPC network.
+    pub vpc: Option<VpcAccess>,
     /// Tasks, each with an index from 0. Default 1.
     pub task_count: u32,
     /// Tasks that may run at once. 0: as many as this machine is allowed.

@@ -133,7 +133,7 @@ impl Owner {
     pub fn vpc(&self) -> Option<&VpcAccess> {
         match self {
             Owner::Revision { revision, .. } => revision.vpc.as_ref(),
-            Owner::Task { .. } => None,
+            Owner::Task { execution, .. } => execution.vpc.as_ref(),
         }
     }
 

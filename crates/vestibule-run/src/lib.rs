@@ -39,6 +39,7 @@ mod probe;
 mod refusal;
 mod registry;
 mod secrets;
+mod setting;
 mod table;
 #[cfg(test)]
 mod testing;

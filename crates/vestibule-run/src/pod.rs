@@ -21,6 +21,9 @@ use crate::output::{Journal, Readers};
 use crate::probe::{self, Place, Purpose};
 use crate::throttle::Throttle;
 
+/// How a program ends that has done its work.
+const GOOD: Exit = Exit::Code(0);
+
 /// A container that was started.
 pub(crate) struct Part {
     pub(crate) container: Container,
@@ -97,6 +100,61 @@ impl Pod {
             biased;
             (which, exit) = self.exited() => Startup::Exited(which, exit),
             failed = first_failure(probes) => failed.map_or(Startup::Ready, Startup::TimedOut),
+        }
+    }
+
+    /// Waits until the containers from the `first` on have started, or something went wrong. For containers that run
+    /// to their end: one that has done so well has started, too.
+    pub(crate) async fn until_started(&self, first: usize) -> Startup {
+        let starts =
+            (first..self.len()).map(|at| -> Pending<'_, Option<Startup>> { Box::pin(self.start_of(at)) });
+        let starts = starts.collect();
+        let earlier =
+            (0..first).map(|at| -> Pending<'_, (usize, Exit)> { Box::pin(self.bad_end_of(at)) }).collect();
+        tokio::select! {
+            biased;
+            failed = first_failure(starts) => failed.unwrap_or(Startup::Ready),
+            (which, exit) = race(earlier) => Startup::Exited(which, exit),
+        }
+    }
+
+    async fn start_of(&self, at: usize) -> Option<Startup> {
+        tokio::select! {
+            biased;
+            exit = self.parts[at].handle.exited() => (exit != GOOD).then_some(Startup::Exited(at, exit)),
+            failed = self.probe(at) => failed.map(Startup::TimedOut),
+        }
+    }
+
+    /// Waits until the containers that no other waits for have ended well, or any container has ended otherwise. Which,
+    /// and how, if so.
+    pub(crate) async fn until_done(&self) -> Option<(usize, Exit)> {
+        let helps = |at: &usize| {
+            let name = &self.parts[*at].container.name;
+            self.parts.iter().any(|part| part.container.depends_on.contains(name))
+        };
+        let (helpers, workers): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(helps);
+        let ends = workers.into_iter().map(|at| -> Pending<'_, Option<(usize, Exit)>> {
+            Box::pin(async move {
+                let exit = self.parts[at].handle.exited().await;
+                (exit != GOOD).then_some((at, exit))
+            })
+        });
+        let ends = ends.collect();
+        let helpers =
+            helpers.into_iter().map(|at| -> Pending<'_, (usize, Exit)> { Box::pin(self.bad_end_of(at)) });
+        tokio::select! {
+            biased;
+            bad = first_failure(ends) => bad,
+            bad = race(helpers.collect()) => Some(bad),
+        }
+    }
+
+    /// Completes when a container has ended otherwise than well.
+    async fn bad_end_of(&self, at: usize) -> (usize, Exit) {
+        match self.parts[at].handle.exited().await {
+            GOOD => std::future::pending().await,
+            exit => (at, exit),
         }
     }
 

@@ -140,7 +140,7 @@ impl Scaling {
 }
 
 /// Direct VPC egress: the first of the interfaces, a list in JSON. Names may be short or whole.
-fn vpc_access(service: &Name, interfaces: Option<&str>, egress: Option<&str>) -> Option<VpcAccess> {
+pub(super) fn vpc_access(of: &Name, interfaces: Option<&str>, egress: Option<&str>) -> Option<VpcAccess> {
     let interfaces: Value = serde_json::from_str(interfaces?).ok()?;
     let interface = interfaces.get(0)?;
     let text = |field: &str| interface[field].as_str().unwrap_or_default();
@@ -151,7 +151,7 @@ fn vpc_access(service: &Name, interfaces: Option<&str>, egress: Option<&str>) ->
     });
     let tags = interface["tags"].as_array().map(Vec::as_slice).unwrap_or_default();
     Some(VpcAccess {
-        network: (project.unwrap_or_else(|| service.project.clone()), last(text("network"))),
+        network: (project.unwrap_or_else(|| of.project.clone()), last(text("network"))),
         subnetwork: last(text("subnetwork")),
         tags: tags.iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect(),
         all_traffic: matches!(egress, Some("all-traffic" | "all")),

@@ -1,18 +1,23 @@
-//! One attempt of a task: a container, from its start to its end.
+//! One attempt of a task: its containers, from their start to their end.
+//!
+//! The attempt has succeeded once every container has ended with 0 that no other container waits for. A container that
+//! others wait for is there for them (a proxy, a database) and may never end by itself: it is ended with the attempt.
+//! Whichever container ends with anything but 0 fails the attempt for all.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use vestibule_logs::Severity;
 
 use super::Course;
-use crate::desired::{Execution, TaskFailure};
+use crate::desired::{Container, Execution, TaskFailure};
 use crate::driver::{Exit, Failure, Order, Owner};
 use crate::keeper::{self, Context};
 use crate::output::{Journal, Subject};
-use crate::pod::Pod;
-use crate::secrets::{self, Reader};
+use crate::pod::{self, Part, Pod, Startup};
+use crate::secrets;
+use crate::setting::{self, Setting, Wanted};
 
 /// How an attempt ended.
 pub(super) enum Outcome {
@@ -81,18 +86,19 @@ impl Attempt {
 
     async fn with(&self, metadata: Option<&str>) -> Outcome {
         let mut pod = Pod::new(self.journal.clone(), self.context.output.clone());
-        if let Err(outcome) = self.start(&mut pod, metadata).await {
-            pod.end(self.context.shutdown_grace).await;
-            return outcome;
-        }
-        let limit = self.execution.timeout;
-        let outcome = tokio::select! {
-            biased;
-            ended = timeout(limit, pod.exited()) => match ended {
-                Ok((_, exit)) => self.of_exit(exit),
-                Err(_) => self.timed_out(),
-            },
-            stopped = self.stopped() => stopped,
+        let outcome = match self.start(&mut pod, metadata).await {
+            Ok(deadline) => {
+                tokio::select! {
+                    biased;
+                    ended = timeout_at(deadline, pod.until_done()) => match ended {
+                        Ok(None) => self.succeeded(),
+                        Ok(Some((which, exit))) => self.failed(pod.part(which), exit),
+                        Err(_) => self.timed_out(),
+                    },
+                    stopped = self.stopped() => stopped,
+                }
+            }
+            Err(outcome) => outcome,
         };
         pod.end(self.context.shutdown_grace).await;
         pod.drained().await;
@@ -109,42 +115,69 @@ impl Attempt {
         }
     }
 
-    async fn start(&self, pod: &mut Pod, metadata: Option<&str>) -> Result<(), Outcome> {
-        let container = &self.execution.container;
-        let driver = self.context.drivers.choose(std::iter::once(container));
+    /// Gets the images and starts all containers, in the order in which they wait for each other. When the attempt has
+    /// taken too long.
+    async fn start(&self, pod: &mut Pod, metadata: Option<&str>) -> Result<Instant, Outcome> {
+        let setting = self.prepare().await?;
+        let deadline = Instant::now() + self.execution.timeout;
+        let containers = &self.execution.containers;
+        for wave in pod::waves(containers) {
+            let first = pod.len();
+            for at in wave {
+                let order = self.order(&setting, at, metadata);
+                // Not dropped half done when told to stop: something might be left that nobody knows of.
+                pod.start(&*setting.driver, &order).await.map_err(|failure| self.refused(failure))?;
+            }
+            tokio::select! {
+                biased;
+                started = timeout_at(deadline, pod.until_started(first)) => match started {
+                    Ok(Startup::Ready) => {}
+                    Ok(Startup::Exited(which, exit)) => return Err(self.failed(pod.part(which), exit)),
+                    Ok(Startup::TimedOut(which)) => return Err(self.never_started(pod.part(which))),
+                    Err(_) => return Err(self.timed_out()),
+                },
+                stopped = self.stopped() => return Err(stopped),
+            }
+        }
+        Ok(deadline)
+    }
+
+    /// Does what can be done before anything is started.
+    async fn prepare(&self) -> Result<Setting, Outcome> {
         let owner = self.owner();
-        tokio::select! {
+        let wanted = Wanted {
+            owner: &owner,
+            containers: self.execution.containers.iter().collect(),
+            volumes: &self.execution.volumes,
+            checked: true,
+        };
+        let prepared = tokio::select! {
             biased;
             stopped = self.stopped() => return Err(stopped),
-            prepared = driver.prepare(&owner, container) => prepared.map_err(|failure| self.refused(failure))?,
+            prepared = setting::prepare(&self.context, &wanted, &self.journal) => prepared,
         };
-        let reader = Reader {
-            source: self.context.secrets.as_deref(),
-            service_account: &self.execution.service_account,
-        };
-        let mut environment = self.environment(metadata);
-        environment.extend(reader.variables(container).map_err(|failure| self.refused(failure))?);
-        let filled = reader.volumes(&self.execution.volumes, true, |_| {});
-        let filled = filled.map_err(|failure| self.refused(failure))?;
-        let network = self.context.network(&*driver, &owner, &self.journal);
-        let network = network.map_err(|failure| self.refused(failure))?;
-        let order = Order {
+        prepared.map_err(|failure| self.refused(failure))
+    }
+
+    fn order(&self, setting: &Setting, at: usize, metadata: Option<&str>) -> Order {
+        let container = &self.execution.containers[at];
+        let mut environment = self.environment(container, metadata);
+        environment.extend(setting.variables[at].iter().cloned());
+        Order {
             instance_id: self.journal.instance_id.clone(),
-            owner,
+            owner: self.owner(),
             container: container.clone(),
             port: None,
             environment,
-            mounts: secrets::mounts(container, &filled),
-            network,
-        };
-        pod.start(&*driver, &order).await.map_err(|failure| self.refused(failure))?;
-        Ok(())
+            mounts: secrets::mounts(container, &setting.filled),
+            network: setting.network.clone(),
+        }
     }
 
-    /// Variables of the container but secrets, later ones winning. Cloud Run container contract, "Environment variables
+    /// Variables of a container but secrets, later ones winning. Cloud Run container contract, "Environment variables
     /// for jobs".
-    fn environment(&self, metadata: Option<&str>) -> Vec<(String, String)> {
-        let mut variables = self.execution.container.env.clone();
+    fn environment(&self, container: &Container, metadata: Option<&str>) -> Vec<(String, String)> {
+        let mut variables = container.env.clone();
         let mut set = |name: &str, value: &str| variables.push((name.to_owned(), value.to_owned()));
         set("CLOUD_RUN_JOB", &self.execution.key.job);
         set("CLOUD_RUN_EXECUTION", &self.execution.key.name);
@@ -161,12 +194,21 @@ impl Attempt {
         failure.into()
     }
 
-    fn of_exit(&self, exit: Exit) -> Outcome {
-        if exit == Exit::Code(0) {
-            self.journal.say(Severity::INFO, "Container called exit(0).");
-            return Outcome::Succeeded;
-        }
-        self.journal.say(Severity::ERROR, &exit.to_string());
+    fn succeeded(&self) -> Outcome {
+        self.journal.say(Severity::INFO, "Container called exit(0).");
+        Outcome::Succeeded
+    }
+
+    /// A container did not come to listen where others need it.
+    fn never_started(&self, part: &Part) -> Outcome {
+        let message = format!("The user-provided container '{}' failed to start.", part.container.name);
+        self.journal.of_container(&part.container.name).say(Severity::ERROR, &message);
+        Failure { reason: "HealthCheckContainerError".to_owned(), message, transient: true }.into()
+    }
+
+    /// A container ended as it should not.
+    fn failed(&self, part: &Part, exit: Exit) -> Outcome {
+        self.journal.of_container(&part.container.name).say(Severity::ERROR, &exit.to_string());
         let (exit_code, signal, message) = match exit {
             Exit::Code(code) => (Some(code), None, "The container exited with an error.".to_owned()),
             Exit::Signal(signal) => (None, Some(signal), exit.to_string()),

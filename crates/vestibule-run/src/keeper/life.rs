@@ -14,13 +14,14 @@ use vestibule_logs::Severity;
 use super::Context;
 use super::environment::environment;
 use crate::desired::{Container, Revision, Service};
-use crate::driver::{Driver, Exit, Failure, InstanceNetwork, Order, Owner};
+use crate::driver::{Exit, Failure, Order, Owner};
 use crate::instance::Fate;
 use crate::output::Journal;
 use crate::pod::{self, Part, Pod, Startup};
 use crate::probe::{self, Purpose};
 use crate::registry::Registered;
-use crate::secrets::{self, Filled, Reader};
+use crate::secrets;
+use crate::setting::{self, Setting, Wanted};
 use crate::throttle::Throttle;
 
 /// What an instance tells its keeper.
@@ -70,14 +71,6 @@ impl From<Failure> for Abort {
     fn from(failure: Failure) -> Abort {
         Abort::Failed(failure)
     }
-}
-
-/// What all starts of an instance's containers share.
-struct Setting {
-    driver: Arc<dyn Driver>,
-    variables: Vec<Vec<(String, String)>>,
-    filled: Filled,
-    network: Option<Arc<dyn InstanceNetwork>>,
 }
 
 impl Life {
@@ -135,7 +128,7 @@ impl Life {
     /// Gets the images and starts all containers. The digest of the ingress container's image, and its place in the
     /// pod.
     async fn start(&mut self, pod: &mut Pod, metadata: Option<&str>) -> Result<(String, usize), Abort> {
-        let (image_digest, setting) = self.prepare().await?;
+        let mut setting = self.prepare().await?;
         let revision = self.revision.clone();
         let containers: Vec<&Container> = revision.containers().collect();
         let mut ingress = 0;
@@ -153,30 +146,23 @@ impl Life {
             }
             self.until_ready(pod, first).await?;
         }
-        Ok((image_digest, ingress))
+        Ok((setting.digests.swap_remove(0), ingress))
     }
 
     /// Does what can be done before anything is started.
-    async fn prepare(&mut self) -> Result<(String, Setting), Abort> {
-        let revision = self.revision.clone();
-        let driver = self.context.drivers.choose(revision.containers());
-        let owner = self.owner();
-        let mut digests = Vec::new();
-        for container in revision.containers() {
-            let digest = tokio::select! {
-                biased;
-                _ = &mut self.stop => return Err(Abort::Stopped),
-                prepared = driver.prepare(&owner, container) => prepared?,
-            };
-            digests.push(digest);
+    async fn prepare(&mut self) -> Result<Setting, Abort> {
+        let (owner, revision) = (self.owner(), self.revision.clone());
+        let wanted = Wanted {
+            owner: &owner,
+            containers: revision.containers().collect(),
+            volumes: &revision.volumes,
+            checked: !revision.proven,
+        };
+        tokio::select! {
+            biased;
+            _ = &mut self.stop => Err(Abort::Stopped),
+            prepared = setting::prepare(&self.context, &wanted, &self.journal) => Ok(prepared?),
         }
-        let reader =
-            Reader { source: self.context.secrets.as_deref(), service_account: &revision.service_account };
-        let variables: Result<_, Failure> = revision.containers().map(|c| reader.variables(c)).collect();
-        let complain = |why: &str| self.journal.say(Severity::WARNING, why);
-        let filled = reader.volumes(&revision.volumes, !revision.proven, complain)?;
-        let network = self.context.network(&*driver, &owner, &self.journal)?;
-        Ok((digests.swap_remove(0), Setting { driver, variables: variables?, filled, network }))
     }
 
     fn owner(&self) -> Owner {

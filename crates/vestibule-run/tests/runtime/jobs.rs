@@ -20,8 +20,9 @@ fn execution(mode: &str) -> Execution {
             name: NAME.into(),
         },
         project_number: "123456789012".into(),
-        container: support::revision("unused", mode).container,
+        containers: vec![support::revision("unused", mode).container],
         volumes: Vec::new(),
+        vpc: None,
         task_count: 3,
         parallelism: 0,
         max_retries: 0,
@@ -125,7 +126,7 @@ fn what_cannot_run_is_not_tried_again() {
     let world = World::new();
     let reports = world.runtime.task_reports();
     let mut execution = Execution { task_count: 1, max_retries: 3, ..execution("") };
-    execution.container.image = "docker.io/library/nothing".into();
+    execution.containers[0].image = "docker.io/library/nothing".into();
     apply(&world, 1, vec![execution]);
     let tasks = outcome(&reports);
     let (attempt, TaskState::Failed { failure, .. }) = &tasks[&0] else { panic!("{tasks:?}") };
@@ -141,6 +142,61 @@ fn an_attempt_that_takes_too_long_is_ended() {
     let tasks = outcome(&reports);
     let (_, TaskState::Failed { failure, .. }) = &tasks[&0] else { panic!("{tasks:?}") };
     assert_eq!(failure.message, "The configured timeout was reached.");
+}
+
+/// A container of the test program in a mode, with a name.
+fn container(name: &str, mode: &str, depends_on: &[&str]) -> Container {
+    let depends_on = depends_on.iter().map(|name| (*name).to_owned()).collect();
+    let container = support::revision("unused", mode).container;
+    Container { name: name.into(), depends_on, startup_probe: None, ..container }
+}
+
+/// What becomes of a task that has these containers.
+fn outcome_of(containers: Vec<Container>, max_retries: u32) -> (World, (u32, TaskState)) {
+    let world = World::new();
+    let reports = world.runtime.task_reports();
+    apply(&world, 1, vec![Execution { task_count: 1, max_retries, containers, ..execution("never") }]);
+    let mut tasks = outcome(&reports);
+    (world, tasks.remove(&0).unwrap())
+}
+
+#[test]
+fn a_task_has_succeeded_when_nothing_is_left_to_wait_for() {
+    // What others wait for may go on for ever.
+    let containers = vec![container("work", "stubborn 0", &["helper"]), container("helper", "never", &[])];
+    let (world, (_, state)) = outcome_of(containers, 0);
+    assert!(succeeded(&state), "{state:?}");
+    assert!(pids(&world).is_empty(), "the helper has ended with the task");
+    // Where none waits, all must end well; another attempt is one of all.
+    let containers = || vec![container("a", "stubborn 1", &[]), container("b", "stubborn 1", &[])];
+    assert!(!succeeded(&outcome_of(containers(), 0).1.1));
+    let (_, (attempt, state)) = outcome_of(containers(), 1);
+    assert!(attempt == 1 && succeeded(&state), "{state:?}");
+}
+
+#[test]
+fn any_container_fails_the_task_for_all() {
+    for (work, helper) in [("never", "exit"), ("exit", "never")] {
+        let containers = vec![container("work", work, &["helper"]), container("helper", helper, &[])];
+        let (world, (_, state)) = outcome_of(containers, 0);
+        let TaskState::Failed { failure, .. } = state else { panic!("{state:?}") };
+        assert_eq!(failure.exit_code, Some(3));
+        assert!(pids(&world).is_empty());
+    }
+}
+
+#[test]
+fn a_container_that_never_listens_holds_up_those_that_wait_for_it() {
+    let probe = Probe {
+        period: Duration::from_millis(50),
+        timeout: Duration::from_millis(50),
+        failure_threshold: 2,
+        ..Probe::default_tcp(1)
+    };
+    let helper = Container { startup_probe: Some(probe), ..container("helper", "never", &[]) };
+    let (_, (_, state)) = outcome_of(vec![container("work", "stubborn 0", &["helper"]), helper], 0);
+    let TaskState::Failed { failure, .. } = state else { panic!("{state:?}") };
+    assert_eq!(failure.message, "The user-provided container 'helper' failed to start.");
 }
 
 /// Process ids of everything that runs the test program for this world.

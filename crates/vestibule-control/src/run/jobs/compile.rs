@@ -7,6 +7,9 @@ use serde_json::Value;
 use vestibule_run::desired::{Execution, ExecutionKey};
 use vestibule_store::View;
 
+use super::super::annotation::{NETWORK_INTERFACES, VPC_EGRESS};
+use super::super::compile::vpc_access;
+use super::super::json;
 use super::super::name::{Kind, Name, parse_key};
 use super::super::pod::{self, Source};
 use super::{execution, record, template};
@@ -24,6 +27,7 @@ pub(in super::super) fn desired(view: &View) -> Vec<Arc<Execution>> {
 fn compile(view: &View, name: &Name, document: &Value) -> Execution {
     let task = template::task(document);
     let source = Source { of: name, document: &task, path: template::TASK };
+    let annotation = |key: &str| json::text(document, &["metadata", "annotations", key]);
     let (spec, of_task) = (&document["spec"], &task["spec"]);
     let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
     let seconds = of_task["timeoutSeconds"].as_str().and_then(|text| text.parse().ok()).unwrap_or(600);
@@ -35,9 +39,9 @@ fn compile(view: &View, name: &Name, document: &Value) -> Execution {
             name: name.name.as_str().into(),
         },
         project_number: name.project_number().into(),
-        // Templates without a container are refused, and with several too.
-        container: pod::containers(source, None).into_iter().next().unwrap_or_default(),
+        containers: pod::containers(source, None),
         volumes: pod::volumes(source),
+        vpc: vpc_access(name, annotation(NETWORK_INTERFACES), annotation(VPC_EGRESS)),
         task_count: number(&spec["taskCount"]).unwrap_or(1),
         parallelism: number(&spec["parallelism"]).unwrap_or(0),
         max_retries: number(&of_task["maxRetries"]).unwrap_or(3),

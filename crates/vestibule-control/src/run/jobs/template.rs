@@ -136,6 +136,9 @@ pub(super) fn overridden(execution: &Value, overrides: &Value) -> Result<Value, 
         let name = reach::text(changes, &["name"]);
         let containers = reach::items(&named, &["containers"]);
         // Without a name the only container is meant.
+        if name.is_none() && containers.len() > 1 {
+            return Err(Error::required(field("name")));
+        }
         let index = containers.iter().position(|container| name.is_none_or(|name| container["name"] == name));
         let Some(index) = index else {
             return Err(Error::invalid(

@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use vestibule_run::desired::{Begun, ExecutionKey, TaskFailure, TaskReport, TaskState};
+use vestibule_run::desired::{Begun, ExecutionKey, ProbeKind, TaskFailure, TaskReport, TaskState};
 
 use super::super::testing::{NUMBER, PROJECT, World, caller, condition, members, place};
 use super::*;
@@ -161,8 +161,11 @@ fn what_a_job_must_not_say_is_refused() {
             task_spec(job)["containers"][0]["env"] = json!([{"name": "CLOUD_RUN_TASK_INDEX", "value": "1"}]);
         }),
         ("containers", &|job| task_spec(job)["containers"] = json!([])),
-        ("run.jobs.template.containers (several)", &|job| {
-            task_spec(job)["containers"] = json!([{"image": "a"}, {"image": "b"}]);
+        ("given twice", &|job| {
+            task_spec(job)["containers"] = json!([{"image": "a", "name": "a"}, {"image": "b", "name": "a"}]);
+        }),
+        ("startupProbe.tcpSocket.port", &|job| {
+            task_spec(job)["containers"][0]["startupProbe"] = json!({"tcpSocket": {}});
         }),
         ("run.jobs.template.delayExecution", &|job| {
             job["spec"]["template"]["spec"]["delayExecution"] = json!(true);
@@ -195,8 +198,8 @@ fn an_execution_goes_from_start_to_end() {
     assert_eq!((wanted.task_count, wanted.parallelism, wanted.max_retries), (3, 2, 3));
     assert_eq!(wanted.timeout, Duration::from_secs(90));
     assert_eq!((&*wanted.key.job, &*wanted.key.name), ("job", name.as_str()));
-    assert_eq!(wanted.container.image, "work");
-    assert!(wanted.container.startup_probe.is_none());
+    assert_eq!(wanted.containers[0].image, "work");
+    assert!(wanted.containers[0].startup_probe.is_none());
     assert_eq!(&*wanted.project_number, NUMBER);
 
     let execution = world.execution(&name);
@@ -295,16 +298,16 @@ fn a_run_may_differ_from_its_job() {
     let executions = world.executions();
     let wanted = executions.iter().find(|wanted| *wanted.key.name == *name).unwrap();
     assert_eq!((wanted.task_count, wanted.timeout), (4, Duration::from_secs(7)));
-    assert_eq!(wanted.container.args, ["x", "y"]);
+    assert_eq!(wanted.containers[0].args, ["x", "y"]);
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    assert_eq!(wanted.container.env, [pair("A", "1"), pair("B", "9"), pair("C", "3")]);
+    assert_eq!(wanted.containers[0].env, [pair("A", "1"), pair("B", "9"), pair("C", "3")]);
     // The job stays as it was.
     assert_eq!(world.job("job")["spec"]["template"]["spec"]["taskCount"], 1);
 
     let cleared = world.run_job("job", json!({"containerOverrides": [{"clearArgs": true}]}));
     let executions = world.executions();
     let wanted = executions.iter().find(|wanted| *wanted.key.name == *cleared).unwrap();
-    assert!(wanted.container.args.is_empty());
+    assert!(wanted.containers[0].args.is_empty());
     for bad in [
         json!({"containerOverrides": [{"name": "other", "args": ["x"]}]}),
         json!({"containerOverrides": [{"clearArgs": true, "args": ["x"]}]}),
@@ -452,4 +455,50 @@ fn a_dry_run_changes_nothing() {
     run.run_job(dry, place(), "job", &Document::new()).unwrap();
     run.delete_job(dry, place(), "job").unwrap();
     assert!(world.job("job")["status"]["executionCount"].is_null());
+}
+
+#[test]
+fn several_containers_wait_for_each_other_in_a_network() {
+    let world = World::new();
+    let mut body = body("job", "work");
+    let template = &mut body["spec"]["template"];
+    template["metadata"]["annotations"] = json!({
+        "run.googleapis.com/container-dependencies": r#"{"work":["db"]}"#,
+        "run.googleapis.com/network-interfaces": r#"[{"network":"n","subnetwork":"s","tags":["t"]}]"#,
+        "run.googleapis.com/vpc-access-egress": "all-traffic",
+    });
+    template["spec"]["template"]["spec"]["containers"] = json!([
+        {"image": "work", "name": "work"},
+        {"image": "db", "name": "db", "startupProbe": {"tcpSocket": {"port": 5432}, "periodSeconds": 1}},
+    ]);
+    world.create_job(body);
+    let refused = world.control.run().run_job(
+        caller(),
+        place(),
+        "job",
+        &members(json!({"overrides": {"containerOverrides": [{"args": ["x"]}]}})),
+    );
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "Required field 'overrides.containerOverrides[0].name' not specified"
+    );
+    world.run_job("job", json!({"containerOverrides": [{"name": "db", "args": ["--fast"]}]}));
+    let wanted = world.executions()[0].clone();
+    let [work, db] = &*wanted.containers else { panic!("{wanted:?}") };
+    assert_eq!((&*work.name, &*work.depends_on), ("work", &["db".to_owned()][..]));
+    assert_eq!(db.startup_probe.as_ref().unwrap().kind, ProbeKind::Tcp { port: 5432 });
+    assert_eq!((work.args.len(), &*db.args), (0, &["--fast".to_owned()][..]));
+    let vpc = wanted.vpc.as_ref().unwrap();
+    assert_eq!((&*vpc.subnetwork, &*vpc.tags, vpc.all_traffic), ("s", &["t".to_owned()][..], true));
+
+    // v2 says the same in fields of its own, and what it says comes back unchanged.
+    let shown = world.control.run().job_v2(place(), "job").unwrap();
+    let task = &shown["template"]["template"];
+    assert_eq!(task["containers"][0]["dependsOn"], json!(["db"]));
+    let interface = json!({"network": "n", "subnetwork": "s", "tags": ["t"]});
+    assert_eq!(task["vpcAccess"], json!({"egress": "ALL_TRAFFIC", "networkInterfaces": [interface]}));
+    let before = world.job("job");
+    world.control.run().patch_job_v2(caller(), place(), "job", members(shown), false).unwrap();
+    assert_eq!(world.job("job")["spec"], before["spec"]);
+    assert_eq!(world.job("job")["metadata"]["generation"], before["metadata"]["generation"]);
 }

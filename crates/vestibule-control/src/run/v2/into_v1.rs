@@ -240,7 +240,7 @@ pub(super) fn surroundings(template: &Document, annotations: &mut Document) {
 }
 
 /// Which containers wait for which, as the annotation says it.
-fn dependencies(containers: &[Value]) -> Option<String> {
+pub(super) fn dependencies(containers: &[Value]) -> Option<String> {
     let waiting = containers.iter().filter(|container| !reach::items(container, &["dependsOn"]).is_empty());
     let waiting: Map<String, Value> = waiting
         .map(|container| {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::super::annotation as a;
 use super::super::json as reach;
 use super::super::wanted::Wanted;
-use super::into_v1::{carry, container, own, seconds, surroundings, volume};
+use super::into_v1::{carry, container, dependencies, own, seconds, surroundings, volume};
 use crate::{Document, Error, document};
 
 const WHAT: &str = "run.projects.locations.jobs";
@@ -25,6 +25,7 @@ const TEMPLATE_FIELDS: &[&str] = &[
     a::VPC_CONNECTOR,
     a::VPC_EGRESS,
     a::NETWORK_INTERFACES,
+    a::CONTAINER_DEPENDENCIES,
 ];
 
 /// Reads a v2 document. `old` is the v1 document that it takes the place of.
@@ -72,6 +73,9 @@ fn execution(template: &Document) -> Result<Value, Error> {
     client(template, &mut annotations);
     let task = template.get("template").and_then(Value::as_object).cloned().unwrap_or_default();
     surroundings(&task, &mut annotations);
+    if let Some(dependencies) = dependencies(document::items(&task, "containers")) {
+        annotations.insert(a::CONTAINER_DEPENDENCIES.to_owned(), dependencies.into());
+    }
     let mut spec = Map::new();
     for field in ["parallelism", "taskCount"] {
         if let Some(number) = document::integer(template, field) {

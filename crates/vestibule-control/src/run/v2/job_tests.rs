@@ -150,7 +150,7 @@ fn the_operation_of_a_run_is_done_when_the_execution_is() {
         "containerOverrides": [{"args": ["y"], "env": [{"name": "A", "value": "2"}]}],
     }}));
     let wanted = world.executions()[0].clone();
-    assert_eq!((wanted.timeout, &wanted.container.args), (Duration::from_secs(5), &vec!["y".to_owned()]));
+    assert_eq!((wanted.timeout, &wanted.containers[0].args), (Duration::from_secs(5), &vec!["y".to_owned()]));
     let waiting = {
         let (control, operation) = (world.control.clone(), operation.clone());
         std::thread::spawn(move || control.run().wait_v2(place(), &operation, PATIENCE).unwrap())

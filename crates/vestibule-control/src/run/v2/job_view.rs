@@ -9,9 +9,7 @@ use super::super::json as reach;
 use super::super::name::{Kind, Name};
 use super::condition::condition;
 use super::unreserved;
-use super::view::{
-    Sparse, container_without_resources, etag, execution_environment, update_time, volumes, vpc_access,
-};
+use super::view::{Sparse, containers, etag, execution_environment, update_time, volumes, vpc_access};
 
 /// A job.
 pub(in super::super) fn job(view: &View, name: &Name, stored: &Value) -> Value {
@@ -75,15 +73,8 @@ fn task_template(execution: &Value) -> Sparse {
     let annotation = |key: &str| reach::text(execution, &["metadata", "annotations", key]);
     // Secrets may have aliases in annotations.
     let task = json!({ "metadata": execution["metadata"], "spec": spec });
-    let container = |container: &Value| {
-        let mut out = container_without_resources(&task, container);
-        let mut resources = Sparse::new();
-        resources.set("limits", container["resources"]["limits"].clone());
-        out.set("resources", resources.value());
-        out.value()
-    };
     let mut out = Sparse::new();
-    out.set("containers", reach::items(spec, &["containers"]).iter().map(container).collect::<Value>())
+    out.set("containers", containers(&task, |_| {}))
         .set("volumes", volumes(&task))
         .set("maxRetries", spec["maxRetries"].clone())
         .set("timeout", spec["timeoutSeconds"].as_str().map(|seconds| format!("{seconds}s")))

@@ -179,7 +179,7 @@ fn template(template: &Value, as_wanted: bool) -> Value {
         .set("vpcAccess", vpc_access(&annotation))
         .set("timeout", spec["timeoutSeconds"].as_i64().map(|seconds| format!("{seconds}s")))
         .set("serviceAccount", spec["serviceAccountName"].clone())
-        .set("containers", containers(template, &annotation))
+        .set("containers", service_containers(template, &annotation))
         .set("volumes", volumes(template))
         .set("executionEnvironment", execution_environment(&annotation))
         .set("maxInstanceRequestConcurrency", spec["containerConcurrency"].clone())
@@ -228,8 +228,17 @@ pub(super) fn vpc_access<'a>(annotation: &impl Fn(&str) -> Option<&'a str>) -> V
     out.value()
 }
 
-/// The containers of a template.
-fn containers<'a>(template: &Value, annotation: &impl Fn(&str) -> Option<&'a str>) -> Value {
+/// The containers of a service's template.
+fn service_containers<'a>(template: &Value, annotation: &impl Fn(&str) -> Option<&'a str>) -> Value {
+    containers(template, |resources| {
+        resources
+            .set("cpuIdle", annotation(a::CPU_THROTTLING).is_none_or(a::is_true))
+            .set("startupCpuBoost", annotation(a::STARTUP_CPU_BOOST).is_some_and(a::is_true));
+    })
+}
+
+/// The containers of a template, of a service or a job. `more` adds to their resources.
+pub(super) fn containers(template: &Value, more: impl Fn(&mut Sparse)) -> Value {
     let spec = &template["spec"];
     let mut named = spec.clone();
     templates::name_containers(&mut named);
@@ -237,10 +246,8 @@ fn containers<'a>(template: &Value, annotation: &impl Fn(&str) -> Option<&'a str
     let of = |(at, container): (usize, &Value)| {
         let mut out = container_without_resources(template, container);
         let mut resources = Sparse::new();
-        resources
-            .set("limits", container["resources"]["limits"].clone())
-            .set("cpuIdle", annotation(a::CPU_THROTTLING).is_none_or(a::is_true))
-            .set("startupCpuBoost", annotation(a::STARTUP_CPU_BOOST).is_some_and(a::is_true));
+        resources.set("limits", container["resources"]["limits"].clone());
+        more(&mut resources);
         out.set("resources", resources.value());
         let name = named["containers"][at]["name"].as_str().unwrap_or_default();
         out.set("dependsOn", dependencies.get(name).map(|names| json!(names)));
@@ -249,8 +256,7 @@ fn containers<'a>(template: &Value, annotation: &impl Fn(&str) -> Option<&'a str
     reach::items(spec, &["containers"]).iter().enumerate().map(of).collect()
 }
 
-/// A container as far as services and jobs show it alike.
-pub(super) fn container_without_resources(template: &Value, container: &Value) -> Sparse {
+fn container_without_resources(template: &Value, container: &Value) -> Sparse {
     let mut out = Sparse::new();
     for field in [
         "name",

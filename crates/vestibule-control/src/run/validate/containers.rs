@@ -88,9 +88,6 @@ pub(in super::super) fn check(path: &str, template: &Value, kind: Kind) -> Resul
 /// Checks what only matters where there are several containers.
 fn several(path: &str, containers: &[Value], kind: Kind) -> Result<(), Error> {
     let path = format!("{path}.containers");
-    if kind == Kind::Job {
-        return Err(kind.not_built("containers (several)"));
-    }
     if containers.len() > MAX_CONTAINERS {
         let why = format!("There may be at most {MAX_CONTAINERS} containers.");
         return Err(Error::invalid(path, containers.len(), why));
@@ -103,6 +100,9 @@ fn several(path: &str, containers: &[Value], kind: Kind) -> Result<(), Error> {
             return Err(Error::invalid(format!("{path}[{index}].name"), name, "The name is given twice."));
         }
         names.push(name);
+    }
+    if kind == Kind::Job {
+        return Ok(());
     }
     let listening = containers.iter().filter(|container| !json::items(container, &["ports"]).is_empty());
     match listening.count() {
@@ -283,8 +283,7 @@ fn container(path: &str, container: &Value, kind: Kind) -> Result<(), Error> {
     env(&field("env"), json::items(container, &["env"]), kind)?;
     limits(&field("resources.limits"), &container["resources"]["limits"], kind)?;
     if kind == Kind::Job {
-        // They would matter to other containers only.
-        kind.refuse(container, &["startupProbe", "livenessProbe", "readinessProbe"], "containers.")?;
+        kind.refuse(container, &["livenessProbe", "readinessProbe"], "containers.")?;
     }
     probe(&field("startupProbe"), &container["startupProbe"], MAX_STARTUP_SECONDS, kind)?;
     probe(&field("livenessProbe"), &container["livenessProbe"], MAX_LIVENESS_SECONDS, kind)?;
@@ -434,6 +433,13 @@ fn probe(path: &str, probe: &Value, longest: i64, kind: Kind) -> Result<(), Erro
     within(&probe["successThreshold"], &field("successThreshold"), 1..=1)?;
     for handler in ["httpGet", "tcpSocket", "grpc"] {
         within(&probe[handler]["port"], &field(&format!("{handler}.port")), 1..=65535)?;
+    }
+    // Elsewhere it is the port for requests that is probed where none is named.
+    let nameless = |handler: &&&str| probe[**handler].is_object() && probe[**handler]["port"].is_null();
+    if kind == Kind::Job
+        && let Some(handler) = ["httpGet", "tcpSocket", "grpc"].iter().find(nameless)
+    {
+        return Err(Error::required(field(&format!("{handler}.port"))));
     }
     match (probe["periodSeconds"].as_i64(), probe["timeoutSeconds"].as_i64()) {
         (Some(period), Some(timeout)) if timeout > period => {
