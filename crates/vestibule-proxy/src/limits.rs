@@ -167,6 +167,9 @@ pub const COPY_BELOW: usize = 2 * 1024;
 /// system call of their own.
 pub const GATHER_BELOW: usize = 8 * 1024;
 
+/// Tasks without a stream of HTTP/2 to serve that a worker keeps for reuse.
+pub const MAX_SPARE_TASKS: usize = 128;
+
 /// Copies of requests that one worker sends to mirrors at once; more are not sent.
 pub const MAX_MIRRORS: usize = 256;
 

@@ -21,6 +21,7 @@ use crate::accesslog::LogWriter;
 use crate::buffers;
 use crate::clock::Dates;
 use crate::endpoints::{Clusters, Endpoints, Members};
+use crate::http2::crew::Crew;
 use crate::limits::{DRAIN_ACCEPT_SHARE, DRAIN_QUIET, DRAIN_TICK, Limits, POOL_SWEEP_INTERVAL, Timeouts};
 use crate::metrics::{Cells, Count, SeriesCache};
 use crate::proxy::{Dependencies, ProxyConfig};
@@ -38,6 +39,8 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) timers: Rc<Timers>,
     pub(crate) logs: Rc<LogWriter>,
+    /// Who serves streams of HTTP/2.
+    pub(crate) crew: Rc<Crew>,
     pub(crate) dates: Dates,
     pub(crate) timeouts: Timeouts,
     /// Clients may speak HTTP/2 without TLS.
@@ -221,6 +224,7 @@ impl Worker {
             index,
             timers: Timers::new(),
             logs: LogWriter::new(dependencies.logs),
+            crew: Rc::default(),
             dates: Dates::default(),
             vpc: dependencies.vpc,
             draining: Cell::new(false),

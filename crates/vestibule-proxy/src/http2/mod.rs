@@ -17,6 +17,7 @@
 //! | `pivot` | heads from and to text |
 //! | `serve` | a client's connection: streams, drain, idle time |
 //! | `stream` | one request of a client: a task of its own, through the pipeline |
+//! | `crew` | the tasks that serve streams |
 //! | `guard` | the frames a client sends, counted before anything is done about them |
 //! | `outgoing` | what a connection has to write, gathered |
 //! | `body` | a body in frames |
@@ -25,6 +26,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod body;
+pub(crate) mod crew;
 mod guard;
 mod outgoing;
 pub(crate) mod pivot;

@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{self, Builder};
-use tokio::task::spawn_local;
 
 use super::guard::{Counts, Guard};
 use super::outgoing::Outgoing;
-use super::stream;
 use crate::buffers::Buffer;
 use crate::limits::{
     GOAWAY_TIMEOUT, HTTP2_CONNECTION_WINDOW, HTTP2_SEND_BUFFER, HTTP2_STREAM_WINDOW, MAX_FIELD_SECTION,
@@ -134,12 +132,8 @@ impl Serving<'_> {
     }
 
     fn start(&self, request: http::Request<h2::RecvStream>, respond: server::SendResponse<Bytes>) {
-        let open = Open::new(&self.shared);
-        let shared = self.shared.clone();
-        spawn_local(async move {
-            stream::serve(shared, request, respond).await;
-            drop(open);
-        });
+        let (open, shared) = (Open::new(&self.shared), self.shared.clone());
+        self.shared.worker.crew.serve(Work { open, shared, request, respond });
     }
 
     /// Looks at limits, deadlines and the state of the world. Answers whether something changed.
@@ -204,8 +198,17 @@ impl Shared {
     }
 }
 
+/// A stream that is to be served.
+pub(crate) struct Work {
+    /// Until it was.
+    pub(crate) open: Open,
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) request: http::Request<h2::RecvStream>,
+    pub(crate) respond: server::SendResponse<Bytes>,
+}
+
 /// A stream that is counted.
-struct Open(Rc<Shared>);
+pub(crate) struct Open(Rc<Shared>);
 
 impl Open {
     fn new(shared: &Rc<Shared>) -> Open {
