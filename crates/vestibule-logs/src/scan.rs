@@ -78,13 +78,14 @@ impl<'a> Cursor<'a> {
         self.expect(b'"')?;
         let start = self.at;
         loop {
-            match self.line.get(self.at)? {
-                b'"' => break,
-                b'\\' => self.at += 2,
-                _ => self.at += 1,
+            let special = memchr::memchr2(b'"', b'\\', self.line.get(self.at..)?)?;
+            self.at += special + 1;
+            if self.line[self.at - 1] == b'"' {
+                break;
             }
+            // What is escaped is no end.
+            self.at += 1;
         }
-        self.at += 1;
         self.line.get(start..self.at - 1)
     }
 

@@ -151,7 +151,7 @@ impl Writer {
         let received = timestamp(now);
         self.ids.advance(received);
         segment.received = received;
-        for line in batch.bytes().split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+        for line in lines_of(batch.bytes()) {
             let Some(found) = outline(line) else {
                 tracing::warn!("a log entry that is no JSON object was left out");
                 continue;
@@ -267,6 +267,14 @@ impl Drop for Writer {
             tracing::warn!(error = %e, "the summary of a log file could not be written");
         }
     }
+}
+
+/// The lines of a batch that are not empty, without their ends.
+fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    let ends = memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]);
+    let lines = ends.map(move |end| &bytes[std::mem::replace(&mut start, end + 1)..end]);
+    lines.filter(|line| !line.is_empty())
 }
 
 fn open_file(path: &Path) -> io::Result<File> {
