@@ -204,12 +204,23 @@ fn firewall(probe: &Probe) -> Finding {
 /// Whether images run, and what holds them back.
 fn containers(probe: &Probe) -> Finding {
     let what = "containers";
+    if let (Some((error, _)), Some(engine)) =
+        (probe.error("/containers/error"), probe.0.pointer("/engine/name").and_then(Value::as_str))
+    {
+        return Finding {
+            what,
+            verdict: Verdict::Good,
+            found: format!("run by {engine}; Vestibule itself may not make any: {error}"),
+            advice: None,
+        };
+    }
     if let Some((error, _)) = probe.error("/containers/error") {
+        let engine = probe.error("/engine/error").map(|(error, _)| error);
         return Finding {
             what,
             verdict: Verdict::Less,
-            found: format!("not allowed: {error}"),
-            advice: Some("the built-in image gcr.io/cloudrun/hello and plain programs (`serve --driver process`) run all the same; for images see networks: containers need the same namespaces".into()),
+            found: format!("not allowed: {error}; {}", engine.unwrap_or("no engine was asked")),
+            advice: Some("the built-in image gcr.io/cloudrun/hello and plain programs (`serve --driver process`) run all the same; for images see networks (containers need the same namespaces), or start a Docker engine that you may use".into()),
         };
     }
     let missing = probe.0.pointer("/containers/missing_limits").and_then(Value::as_array);

@@ -5,4 +5,4 @@ mod tree;
 mod unpack;
 mod whiteout;
 
-pub(crate) use unpack::{remove_folder, unpack};
+pub(crate) use unpack::{plain, remove_folder, unpack};

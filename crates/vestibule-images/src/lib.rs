@@ -17,6 +17,7 @@
 //! |---|---|
 //! | [`store`] | the images of a state directory: resolve, load, list, prune |
 //! | [`reference`] | what an image reference names |
+//! | [`export`] | an image as another engine takes it |
 //! | [`config`] | what an image says about how to run it |
 //! | [`limits`] | how big things may be |
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@
 pub mod config;
 pub mod digest;
 pub mod error;
+pub mod export;
 pub mod limits;
 pub mod ownership;
 pub mod reference;
@@ -42,6 +44,7 @@ mod user;
 pub use config::ImageConfig;
 pub use digest::Digest;
 pub use error::ImageError;
+pub use export::Export;
 pub use ownership::Ownership;
 pub use store::{Freshness, Image, Images, Listed, Progress, Pruned};
 pub use user::User;

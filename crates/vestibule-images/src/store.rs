@@ -29,6 +29,7 @@ use crate::blobs::Blobs;
 use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
 use crate::error::{ImageError, Kind};
+use crate::export::{Export, Packed};
 use crate::layer;
 use crate::layout::{self, Found};
 use crate::limits::{MAX_CONFIG, MAX_MANIFEST};
@@ -74,8 +75,17 @@ pub struct Image {
     /// Folders of the layers, from the bottom to the top, relative to [`Image::layers_dir`]. Their names have letters,
     /// digits, `-` and `_` only.
     pub layers: Vec<String>,
+    packed: Vec<Packed>,
+    temporary: PathBuf,
     /// Keeps it from being pruned.
     _held: Arc<File>,
+}
+
+impl Image {
+    /// The same image, to be handed to another engine.
+    pub fn export(&self) -> Export {
+        Export::new(self.packed.clone(), &self.temporary)
+    }
 }
 
 /// An image as [`Images::list`] shows it.
@@ -152,6 +162,17 @@ impl Images {
     /// Whom the files of its layers belong to.
     pub fn ownership(&self) -> Ownership {
         self.ownership
+    }
+
+    /// An image of an empty folder, which whoever hands it to an engine may run something of his own in.
+    pub fn nothing(&self) -> io::Result<Export> {
+        // An archive without an entry.
+        let layer = self.blobs.writer().and_then(|mut writer| {
+            io::Write::write_all(&mut writer, &[0; 1024])?;
+            Ok(writer.keep()?.0)
+        })?;
+        let layer = Packed { diff_id: layer, path: self.blobs.path(&layer) };
+        Ok(Export::new(vec![layer], self.blobs.temporary()))
     }
 
     /// Finds the image that `reference` names, gets what is missing of it, and unpacks it.
@@ -365,9 +386,14 @@ impl Images {
             }
         }
         let layers: Vec<String> = diff_ids.iter().map(Digest::short).collect();
+        let packed = diff_ids.iter().zip(&manifest.layers);
+        let packed = packed
+            .map(|(diff_id, packed)| Packed { diff_id: *diff_id, path: self.blobs.path(&packed.digest) })
+            .collect();
         let user = user::find(&config.user, &self.layers_dir, &layers)?;
         let name = format!("{}@{}", without_version(reference), found.digest);
-        Ok(Image { name, config, user, layers_dir: self.layers_dir.clone(), layers, _held: held })
+        let (layers_dir, temporary) = (self.layers_dir.clone(), self.blobs.temporary().to_owned());
+        Ok(Image { name, config, user, layers_dir, layers, packed, temporary, _held: held })
     }
 
     fn hold(&self, manifest: &Digest) -> io::Result<Arc<File>> {

@@ -8,9 +8,11 @@
 mod child;
 pub mod choice;
 pub mod container;
+pub mod docker;
 mod image;
 mod leftovers;
 mod ports;
+mod prepared;
 pub mod process;
 
 use std::collections::BTreeMap;

@@ -19,8 +19,9 @@ fn main() -> ExitCode {
         "images" => images::main(args),
         serve::HELLO => hello(),
         serve::EXEC => exec(args),
-        probe::PROBE => probe::main(serve::CONTAINER),
+        probe::PROBE => probe::main(serve::CONTAINER, serve::IN_CONTAINER),
         serve::CONTAINER => vestibule_run::driver::container::helper::run_helper(),
+        serve::IN_CONTAINER => vestibule_run::driver::docker::run_inside(),
         _ => vestibule_cli::main(args),
     }
 }

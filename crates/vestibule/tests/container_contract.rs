@@ -7,6 +7,8 @@
     reason = "a test may fail loudly and say what it leaves out"
 )]
 
+#[path = "../../vestibule-run/tests/containers/engine.rs"]
+mod engine;
 mod rootfs;
 mod world;
 
@@ -24,6 +26,8 @@ struct Stage {
     image: String,
     run: &'static str,
     contained: bool,
+    /// Whose containers they are, if they are not our own.
+    engine: Option<engine::Engine>,
 }
 
 impl Stage {
@@ -31,7 +35,16 @@ impl Stage {
         let world = World::start();
         let image = rootfs::image(&world)?;
         let (image, run) = server(&world, Some(&image));
-        Some(Stage { world, image, run, contained: true })
+        Some(Stage { world, image, run, contained: true, engine: None })
+    }
+
+    fn engine() -> Option<Stage> {
+        let engine = engine::Engine::find()?;
+        let host = format!("unix://{}", engine.socket.display());
+        let world = World::start_where("loopback", &["--driver=docker"], &[("DOCKER_HOST", &host)]);
+        let image = rootfs::image(&world)?;
+        let (image, run) = server(&world, Some(&image));
+        Some(Stage { world, image, run, contained: true, engine: Some(engine) })
     }
 
     fn processes() -> Option<Stage> {
@@ -41,7 +54,7 @@ impl Stage {
         }
         let world = World::start_with("loopback", &["--driver=process"]);
         let (image, run) = server(&world, None);
-        Some(Stage { world, image, run, contained: false })
+        Some(Stage { world, image, run, contained: false, engine: None })
     }
 
     /// Deploys the program, and answers with its URL.
@@ -81,6 +94,16 @@ impl Stage {
 #[test]
 fn containers_keep_the_contract() {
     Stage::containers().iter().for_each(contract);
+}
+
+#[test]
+fn containers_of_an_engine_keep_the_contract() {
+    Stage::engine().iter().for_each(contract);
+}
+
+#[test]
+fn containers_of_an_engine_that_misbehave_harm_nobody() {
+    Stage::engine().iter().for_each(stress);
 }
 
 #[test]
@@ -139,7 +162,9 @@ fn process(stage: &Stage, app: &str) {
     let pipes = files.values().filter(|name| name.as_str().is_some_and(|name| name.starts_with("pipe:")));
     assert_eq!(pipes.count(), 2, "no pipe of anybody else: {files:?}");
     if stage.contained {
-        assert_eq!((&seen["uid"], &seen["pid"], &seen["cwd"]), (&0.into(), &1.into(), &"/".into()));
+        // In an engine's container the first process is ours.
+        assert_eq!(seen["pid"] == 1, stage.engine.is_none(), "{seen}");
+        assert_eq!((&seen["uid"], &seen["cwd"]), (&0.into(), &"/".into()));
         assert_eq!(seen["host"], "localhost");
         assert_eq!(stage.ask(app, "zombies").1, "made");
     }

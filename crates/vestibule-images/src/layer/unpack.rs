@@ -1,7 +1,7 @@
 //! Unpacks a packed layer into a folder.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use super::entries;
 use super::tree::Tree;
 use crate::digest::{Digest, Hashing};
 use crate::error::{ImageError, Kind};
+use crate::export::spool;
 use crate::limits::{FREE_UNPACKED, MAX_RATIO, MAX_UNPACKED};
 use crate::ownership::Ownership;
 
@@ -72,6 +73,26 @@ fn limit(packed: u64) -> u64 {
     packed.saturating_mul(MAX_RATIO).clamp(FREE_UNPACKED, MAX_UNPACKED)
 }
 
+/// A layer as it is, or without its packing if that is one which not everyone knows. Answers also with its size in
+/// bytes. `temporary` is a folder for what was unpacked.
+pub(crate) fn plain(packed: &Path, temporary: &Path) -> io::Result<(File, u64)> {
+    let mut file = File::open(packed)?;
+    let mut start = [0; ZSTD.len()];
+    let length = file.read(&mut start)?;
+    file.rewind()?;
+    if !is_zstd(&start[..length]) {
+        let size = file.metadata()?.len();
+        return Ok((file, size));
+    }
+    let size = limit(file.metadata()?.len());
+    let content = decompress(BufReader::with_capacity(BUFFER, file)).map_err(io::Error::other)?;
+    spool(Limited { inner: content, left: size }, temporary)
+}
+
+fn is_zstd(start: &[u8]) -> bool {
+    start.starts_with(&ZSTD) || matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
+
 /// What is packed says itself how; a manifest may say otherwise.
 fn decompress(mut packed: BufReader<File>) -> Result<Box<dyn Read>, ImageError> {
     let broken = |error: String| ImageError::because(Kind::Refused, "a layer cannot be decompressed", error);
@@ -79,7 +100,7 @@ fn decompress(mut packed: BufReader<File>) -> Result<Box<dyn Read>, ImageError> 
     if start.starts_with(&GZIP) {
         return Ok(Box::new(MultiGzDecoder::new(packed)));
     }
-    if start.starts_with(&ZSTD) || matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) {
+    if is_zstd(start) {
         return Ok(Box::new(Frames { next: Some(packed), current: None }));
     }
     Ok(Box::new(packed))

@@ -34,62 +34,52 @@
 //! process on a signal for which it has no handler, so a program without one would make every stop wait for the whole
 //! grace period. Such a program is ended at once, as it would be outside of a container.
 
-mod cgroup;
+pub(super) mod cgroup;
 pub(crate) mod clone;
 mod filter;
 pub mod helper;
-mod init;
-mod instance;
-mod instances;
+pub(super) mod init;
+pub(super) mod instance;
+pub(super) mod instances;
 mod link;
-mod metadata;
+pub(super) mod metadata;
 mod mounts;
-mod outlet;
-mod plan;
-mod pod;
+pub(super) mod outlet;
+pub(super) mod plan;
+pub(super) mod pod;
 mod privileges;
-mod quantity;
+pub(super) mod quantity;
 pub mod route;
-mod wire;
+pub(super) mod wire;
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::OnceCell;
-use vestibule_images::error::Kind;
-use vestibule_images::{Freshness, Image, ImageError, Images, Progress};
+use vestibule_images::Images;
 
 use super::leftovers::Records;
+use super::prepared::Prepared;
 use super::{Driver, Failure, LABEL_CONTAINER, Labels, Listed, Order, Owner, Pending, Started};
 use crate::config::Program;
 use crate::desired::Container;
 use cgroup::ControlGroups;
 pub use helper::run_helper;
-use instances::{Instances, lock};
+use instances::Instances;
 
 /// Where records of containers are, inside the state directory.
 const FOLDER: &str = "run/containers";
-/// How often the log tells how far an image is.
-const PROGRESS: Duration = Duration::from_secs(2);
-
-/// An image that is being got, or was.
-type Prepared = Arc<OnceCell<Arc<Image>>>;
 
 /// Starts containers.
 pub struct ContainerDriver {
     helper: Program,
-    images: Arc<Images>,
+    images: Prepared,
     groups: ControlGroups,
     records: Records,
-    instances: Instances,
+    instances: Instances<instances::Instance>,
     /// Carries what containers send. A thread of its own: what one of them moves must not keep starts waiting.
     carrier: Option<Runtime>,
-    /// By owner and image reference.
-    prepared: Mutex<HashMap<(String, String), Prepared>>,
 }
 
 impl ContainerDriver {
@@ -111,39 +101,18 @@ impl ContainerDriver {
         let mut carrier = Builder::new_multi_thread();
         let carrier = carrier.worker_threads(1).thread_name("run-egress").enable_all().build()?;
         let carrier = Some(carrier);
-        let (instances, prepared) = (Instances::default(), Mutex::default());
-        Ok(Self { helper, images, groups, records, instances, carrier, prepared })
+        let (images, instances) = (Prepared::new(images), Instances::default());
+        Ok(Self { helper, images, groups, records, instances, carrier })
     }
 
     /// The images of the state directory.
     pub fn images(&self) -> &Arc<Images> {
-        &self.images
+        self.images.store()
     }
 
     /// Which of `cpu`, `memory` and `pids` cannot be limited on this machine.
     pub fn missing_limits(&self) -> Vec<String> {
         self.groups.missing().iter().map(ToString::to_string).collect()
-    }
-
-    /// The image of a container. Whoever comes second waits for the first.
-    async fn image(&self, owner: &Owner, container: &Container) -> Result<Arc<Image>, Failure> {
-        let key = (name(owner), container.image.clone());
-        let cell = lock(&self.prepared).entry(key).or_default().clone();
-        let image = cell.get_or_try_init(|| self.resolve(owner, container)).await?;
-        Ok(image.clone())
-    }
-
-    async fn resolve(&self, owner: &Owner, container: &Container) -> Result<Arc<Image>, Failure> {
-        // What was never ready is being deployed, and that is when a tag is looked up.
-        let freshness = if owner.is_proven() { Freshness::Stored } else { Freshness::Newest };
-        let (images, name, reference) = (self.images.clone(), name(owner), container.image.clone());
-        let resolve = move || {
-            let said = Mutex::new(None);
-            images.resolve_for(&name, &reference, freshness, &|progress| say(&said, &reference, progress))
-        };
-        let resolved = tokio::task::spawn_blocking(resolve).await;
-        let resolved = resolved.unwrap_or_else(|error| Err(io::Error::other(error).into()));
-        resolved.map(Arc::new).map_err(|error| missing(container, &error))
     }
 }
 
@@ -153,30 +122,6 @@ impl Drop for ContainerDriver {
         if let Some(carrier) = self.carrier.take() {
             // May be dropped by a task, which must not wait.
             carrier.shutdown_background();
-        }
-    }
-}
-
-/// A name for what a container belongs to that nothing else has.
-fn name(owner: &Owner) -> String {
-    format!("{}/{}/{}", owner.project(), owner.region(), owner.name())
-}
-
-/// Tells the log how far an image is, but not too often.
-fn say(said: &Mutex<Option<Instant>>, reference: &str, progress: Progress) {
-    let mut said = lock(said);
-    let last = matches!(progress, Progress::Pulling { done, total } if done == total && total > 0);
-    if !last && said.is_some_and(|said| said.elapsed() < PROGRESS) {
-        return;
-    }
-    *said = Some(Instant::now());
-    match progress {
-        Progress::Pulling { total: 0, .. } => {}
-        Progress::Pulling { done, total } => {
-            tracing::info!(image = reference, done, total, percent = done * 100 / total, "pulling");
-        }
-        Progress::Unpacking { done, total } => {
-            tracing::info!(image = reference, done, total, "unpacking layers")
         }
     }
 }
@@ -195,12 +140,12 @@ impl Driver for ContainerDriver {
         owner: &'a Owner,
         container: &'a Container,
     ) -> Pending<'a, Result<String, Failure>> {
-        Box::pin(async move { Ok(self.image(owner, container).await?.name.clone()) })
+        Box::pin(async move { Ok(self.images.get(owner, container).await?.name.clone()) })
     }
 
     fn start<'a>(&'a self, order: &'a Order) -> Pending<'a, Result<Started, Failure>> {
         Box::pin(async move {
-            let image = self.image(&order.owner, &order.container).await?;
+            let image = self.images.get(&order.owner, &order.container).await?;
             let maker = instance::Maker {
                 helper: &self.helper,
                 groups: &self.groups,
@@ -235,17 +180,8 @@ impl Driver for ContainerDriver {
     }
 }
 
-/// There is no image to run.
-fn missing(container: &Container, error: &ImageError) -> Failure {
-    let message = match error.kind {
-        Kind::NotFound => error.message.clone(),
-        _ => format!("Image '{}' cannot be used: {}.", container.image, error.chain()),
-    };
-    Failure { reason: "ContainerMissing".to_owned(), message, transient: error.is_transient() }
-}
-
 /// The machine did not start the container, or the image's program cannot be run.
-fn creation(order: &Order, error: &io::Error) -> Failure {
+pub(super) fn creation(order: &Order, error: &io::Error) -> Failure {
     Failure {
         reason: "ContainerCreationError".to_owned(),
         message: format!(

@@ -34,6 +34,24 @@ struct Identity {
     began: u64,
 }
 
+/// This process, in words that no other process on this machine will ever have: for labels of what it makes.
+pub(crate) fn own_label() -> io::Result<String> {
+    let own = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    let own = Identity::of(own).ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+    Ok(format!("{}:{}:{}", boot_id(), own.pid, own.began))
+}
+
+/// Whether the process with this label is gone. What cannot be read as one was not written here, and stays.
+pub(crate) fn is_gone(label: &str) -> bool {
+    let mut parts = label.split(':');
+    let (Some(boot), Some(pid), Some(began), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let (Ok(pid), Ok(began)) = (pid.parse(), began.parse()) else { return false };
+    boot != boot_id() || !Identity { pid, began }.runs()
+}
+
 /// A process as written down.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record {

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use vestibule_run::Program;
 use vestibule_run::desired::{Container, Ingress, Revision, Service, ServiceKey};
 use vestibule_run::driver::container::{ContainerDriver, route};
+use vestibule_run::driver::docker::DockerDriver;
 use vestibule_run::driver::{Driver, Exit, Failure, Mounted, Order, Owner, Started, end};
 
 use crate::images;
@@ -25,6 +26,11 @@ pub fn helper() -> Program {
     Program { path: std::env::current_exe().unwrap(), args: vec![crate::HELPER.into()] }
 }
 
+/// This binary as the first process of an engine's container.
+pub fn inside() -> Program {
+    Program { path: std::env::current_exe().unwrap(), args: vec![crate::INSIDE.into()] }
+}
+
 /// Whether this machine allows containers at all.
 pub fn available() -> std::io::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -32,9 +38,9 @@ pub fn available() -> std::io::Result<()> {
 }
 
 /// A driver in a folder of its own, and an executor on this thread.
-pub struct World {
+pub struct World<D = ContainerDriver> {
     pub folder: tempfile::TempDir,
-    pub driver: Arc<ContainerDriver>,
+    pub driver: Arc<D>,
     executor: tokio::runtime::Runtime,
     count: std::cell::Cell<u32>,
 }
@@ -47,8 +53,21 @@ pub struct Running {
 
 impl World {
     pub fn new() -> Self {
+        Self::of(|folder| Arc::new(ContainerDriver::open(folder, helper()).unwrap()))
+    }
+}
+
+impl World<DockerDriver> {
+    /// One whose containers are an engine's.
+    pub fn of_engine(socket: &Path) -> Self {
+        Self::of(|folder| Arc::new(DockerDriver::open_at(socket, folder, &inside()).unwrap()))
+    }
+}
+
+impl<D: Driver> World<D> {
+    fn of(open: impl FnOnce(&Path) -> Arc<D>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let driver = Arc::new(ContainerDriver::open(folder.path(), helper()).unwrap());
+        let driver = open(folder.path());
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { folder, driver, executor, count: 0.into() }
     }

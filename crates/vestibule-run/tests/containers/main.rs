@@ -10,6 +10,8 @@
 )]
 
 mod driving;
+mod engine;
+mod engines;
 mod images;
 mod isolation;
 mod lifecycle;
@@ -22,17 +24,25 @@ use std::process::ExitCode;
 
 /// The word that makes this binary the helper.
 const HELPER: &str = "internal-container";
+/// The word that makes it the first process of an engine's container.
+const INSIDE: &str = "internal-in-container";
 
 type Test = (&'static str, fn());
 
 fn tests() -> Vec<Test> {
-    [isolation::TESTS, lifecycle::TESTS, pods::TESTS, trouble::TESTS, speed::TESTS].concat()
+    [isolation::TESTS, lifecycle::TESTS, pods::TESTS, trouble::TESTS, speed::TESTS, engines::TESTS].concat()
 }
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|word| word == HELPER) {
         return vestibule_run::driver::container::run_helper();
+    }
+    if args.first().is_some_and(|word| word == INSIDE) {
+        return vestibule_run::driver::docker::run_inside();
+    }
+    if args.first().is_some_and(|word| word == engines::RUNTIME) {
+        engines::run_until_killed(&args[1], &args[2]);
     }
     if args.first().is_some_and(|word| word == lifecycle::RUNTIME) {
         lifecycle::run_until_killed(&args[1]);
@@ -62,6 +72,7 @@ fn main() -> ExitCode {
             failed.push(*name);
         }
     }
+    engines::finish();
     let (word, passed) = (if failed.is_empty() { "ok" } else { "FAILED" }, chosen.len() - failed.len());
     let (failures, left) = (failed.len(), left.len());
     println!(

@@ -38,6 +38,7 @@ use vestibule_logs::{LogLimits, LogStore};
 use vestibule_proxy::snapshot::{Front, FrontAddress};
 use vestibule_run::driver::Driver;
 use vestibule_run::driver::container::ContainerDriver;
+use vestibule_run::driver::docker::DockerDriver;
 use vestibule_run::{Dependencies, Program, Runtime, RuntimeConfig};
 use vestibule_store::Store;
 use vestibule_vpc::{Loopback, Namespaces, NetworkId, Vpc, namespace};
@@ -56,6 +57,8 @@ pub const EXEC: &str = "internal-exec";
 
 /// The subcommand that makes one container.
 pub const CONTAINER: &str = "internal-container";
+/// The subcommand that is the first process of a container of an engine.
+pub const IN_CONTAINER: &str = "internal-in-container";
 
 /// How long the planes may take to take over the stored state before the API answers all the same.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
@@ -268,23 +271,34 @@ fn start_runtime(
         logs: logs.sink(),
         metadata: Some(Arc::new(Instances::new(issuer.clone(), services.clone()))),
         networks: Some(egress),
-        containers: containers(options, state_dir, program(CONTAINER)),
+        containers: containers(options.driver, state_dir, program)?,
         secrets: Some(Arc::new(InstanceSecrets::new(control.clone()))),
     };
     Ok(Runtime::start(config, dependencies)?)
 }
 
-/// What runs images, where this machine allows containers.
-fn containers(options: &Options, state_dir: &Path, helper: Program) -> Option<Arc<dyn Driver>> {
-    if options.driver == RunDriver::Process {
-        return None;
-    }
-    match ContainerDriver::open(state_dir, helper) {
-        Ok(driver) => Some(Arc::new(driver)),
-        Err(error) => {
-            tracing::warn!(%error, "no containers here: only built-in images run; `vestibule doctor` says what is missing");
-            None
-        }
+/// What runs images. Where nobody said what, the first that works here, or nothing.
+fn containers(
+    driver: RunDriver,
+    state_dir: &Path,
+    program: impl Fn(&str) -> Program,
+) -> Result<Option<Arc<dyn Driver>>, Failure> {
+    let own = || ContainerDriver::open(state_dir, program(CONTAINER));
+    let docker = || {
+        let driver = DockerDriver::open(state_dir, &program(IN_CONTAINER))?;
+        tracing::info!(engine = driver.describe(), "images run as containers of an engine");
+        Ok::<_, std::io::Error>(driver)
+    };
+    match driver {
+        RunDriver::Process => Ok(None),
+        RunDriver::Container => Ok(Some(Arc::new(own().map_err(|error| format!("--driver=container: {error}"))?))),
+        RunDriver::Docker => Ok(Some(Arc::new(docker().map_err(|error| format!("--driver=docker: {error}"))?))),
+        RunDriver::Auto => match own() {
+            Ok(driver) => Ok(Some(Arc::new(driver))),
+            Err(error) => Ok(docker().map(|driver| Arc::new(driver) as Arc<dyn Driver>).inspect_err(|engine| {
+                tracing::warn!(%error, %engine, "no containers here: only built-in images run; `vestibule doctor` says what is missing");
+            }).ok()),
+        },
     }
 }
 

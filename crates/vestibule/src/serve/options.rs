@@ -69,8 +69,9 @@ pub struct Options {
     #[arg(long, value_name = "MIB", default_value_t = limits::MAX_REQUEST_MEMORY / MIB, value_parser = positive)]
     pub max_request_memory: usize,
 
-    /// What runs revisions: `auto` runs images as containers; `process` runs a container's command as a program of
-    /// this machine, with your rights
+    /// What runs revisions: containers made by Vestibule itself, containers of the Docker engine at DOCKER_HOST, or the
+    /// first of the two that works here; `process` runs a container's command as a program of this machine, with your
+    /// rights
     #[arg(long, value_enum, default_value_t = RunDriver::Auto)]
     pub driver: RunDriver,
 
@@ -109,6 +110,8 @@ pub enum Conformance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RunDriver {
     Auto,
+    Container,
+    Docker,
     Process,
 }
 

@@ -27,6 +27,8 @@ pub struct World {
     network_mode: &'static str,
     /// Further flags of `serve`.
     flags: Vec<&'static str>,
+    /// Further variables of `serve`.
+    variables: Vec<(String, String)>,
 }
 
 struct Server {
@@ -55,8 +57,20 @@ impl World {
 
     /// The same with further flags of `serve`.
     pub fn start_with(network_mode: &'static str, flags: &[&'static str]) -> World {
+        World::start_where(network_mode, flags, &[])
+    }
+
+    /// The same with further flags and variables of `serve`.
+    pub fn start_where(
+        network_mode: &'static str,
+        flags: &[&'static str],
+        variables: &[(&str, &str)],
+    ) -> World {
         let flags = flags.to_vec();
-        let mut world = World { home: TempDir::new().unwrap(), server: None, network_mode, flags };
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let home = TempDir::new().unwrap();
+        let mut world = World { home, server: None, network_mode, flags, variables };
         std::fs::create_dir(world.path("bin")).unwrap();
         std::os::unix::fs::symlink(BINARY, world.path("bin/gcloud")).unwrap();
         world.serve();
@@ -80,6 +94,7 @@ impl World {
             ])
             .arg(self.path("state"))
             .args(&self.flags)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -23,9 +23,9 @@ use super::quantity::Limits;
 use crate::driver::{Processors, Share};
 
 /// Processes and threads of one container.
-const MAX_PROCESSES: u32 = 1_024;
+pub(in crate::driver) const MAX_PROCESSES: u32 = 1_024;
 /// Microseconds in which a container may use so much of processors.
-const PERIOD: u64 = 100_000;
+pub(in crate::driver) const PERIOD: u64 = 100_000;
 /// Microseconds in a period for a container that serves nothing: the least that the kernel can be told.
 const IDLE_QUOTA: u64 = 1_000;
 /// Name of the group of all containers.
@@ -149,7 +149,7 @@ impl ControlGroups {
 }
 
 /// Microseconds of processors in a period.
-fn quota(limits: Limits) -> u64 {
+pub(in crate::driver) fn quota(limits: Limits) -> u64 {
     (limits.cpu * PERIOD / 1_000).max(IDLE_QUOTA)
 }
 
@@ -186,10 +186,31 @@ pub(super) struct Group {
 
 /// What a group gets of processors.
 #[derive(Debug)]
-pub(super) struct Allotment {
+pub(in crate::driver) struct Allotment {
     file: fs::File,
     full: String,
     idle: String,
+}
+
+impl Allotment {
+    /// That of a process which somebody else has put into a group, where this process may change it.
+    pub(in crate::driver) fn of_process(pid: u32, limits: Limits) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let mut trees = trees(&mounts, &own).into_iter();
+        let tree = trees.find(|tree| tree.controllers.contains(&Controller::Cpu))?;
+        Self::open(tree.version, &tree.own, limits)
+    }
+
+    fn open(version: Version, folder: &Path, limits: Limits) -> Option<Self> {
+        let quota = quota(limits);
+        let (name, text): (_, fn(u64) -> String) = match version {
+            Version::One => ("cpu.cfs_quota_us", |quota| quota.to_string()),
+            Version::Two => ("cpu.max", |quota| format!("{quota} {PERIOD}")),
+        };
+        let file = fs::File::options().write(true).open(folder.join(name)).ok()?;
+        Some(Allotment { file, full: text(quota), idle: text(quota.min(IDLE_QUOTA)) })
+    }
 }
 
 impl Processors for Allotment {
@@ -201,6 +222,17 @@ impl Processors for Allotment {
         // Fails when the group is gone, and then it does not matter.
         let _ = self.file.write_at(text.as_bytes(), 0);
     }
+}
+
+/// What the kernel says about the memory of the control group that this process is in, where it is in a container that
+/// shows it no other: bytes that may be used and bytes that were, if it ended something because that was too much.
+pub(in crate::driver) fn own_out_of_memory() -> Option<(u64, u64)> {
+    let root = Path::new("/sys/fs/cgroup");
+    let places = [(Version::One, root.join("memory")), (Version::Two, root.to_owned())];
+    places.into_iter().find_map(|place| {
+        let group = Group { places: BTreeMap::from([(Controller::Memory, place)]) };
+        group.out_of_memory().map(|found| (found.limit, found.used))
+    })
 }
 
 /// An instance that used too much memory.
@@ -225,15 +257,8 @@ impl Group {
     /// The way to change its share of processors while it runs, if that is limited at all.
     pub(super) fn processors(&self, limits: Limits) -> Option<Allotment> {
         let (version, folder) = self.places.get(&Controller::Cpu)?;
-        let quota = quota(limits);
-        let (name, text): (_, fn(u64) -> String) = match version {
-            Version::One => ("cpu.cfs_quota_us", |quota| quota.to_string()),
-            Version::Two => ("cpu.max", |quota| format!("{quota} {PERIOD}")),
-        };
-        let file = fs::File::options().write(true).open(folder.join(name)).ok()?;
-        Some(Allotment { file, full: text(quota), idle: text(quota.min(IDLE_QUOTA)) })
+        Allotment::open(*version, folder, limits)
     }
-
     /// Moves a process into it. Blocks for some milliseconds. One that has ended needs no limits.
     pub(super) fn add(&self, pid: i32) -> io::Result<()> {
         for folder in self.folders() {

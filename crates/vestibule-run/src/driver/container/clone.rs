@@ -12,18 +12,29 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 /// this process's memory.
 ///
 /// Fails in a process with several threads: the child would have a copy of locks that threads held which it has not.
-#[allow(unsafe_code, reason = "clone has no safe form")]
 pub(super) fn clone_into_namespaces(network: bool, child: impl FnOnce() -> Infallible) -> io::Result<Pid> {
     const NAMESPACES: i32 = libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWIPC;
+    let network = if network { libc::CLONE_NEWNET } else { 0 };
+    copy(NAMESPACES | network, child)
+}
+
+/// Makes a child in this process's own namespaces. The child runs `child` on a copy of this process's memory.
+///
+/// Fails in a process with several threads, for the same reason.
+pub(in crate::driver) fn fork(child: impl FnOnce() -> Infallible) -> io::Result<Pid> {
+    copy(0, child)
+}
+
+#[allow(unsafe_code, reason = "clone has no safe form")]
+fn copy(namespaces: i32, child: impl FnOnce() -> Infallible) -> io::Result<Pid> {
     if threads()? != 1 {
         return Err(io::Error::other("a container must be made by a process with one thread"));
     }
-    let network = if network { libc::CLONE_NEWNET } else { 0 };
-    let flags = libc::c_long::from(NAMESPACES | network | libc::SIGCHLD);
+    let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
     // SAFETY: without CLONE_VM and with no stack given, this is fork: the child has its own copy of all memory and
     // goes on behind the call. No other thread exists, as was checked, so nothing in that copy is in the middle of a
     // change, and the child may run any code.

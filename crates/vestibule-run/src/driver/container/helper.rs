@@ -11,7 +11,7 @@
 use std::fs::{self, File};
 use std::io::{self, Seek as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -33,7 +33,7 @@ use super::{init, link, pod, wire};
 use crate::exec::die_with;
 
 /// Where a container finds its metadata server: Google's link-local address.
-pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+pub(in crate::driver) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// Where name servers listen.
 const DNS: u16 = 53;
 /// Bounds the sockets that lie ready: the kernel takes messages until a quarter of this is in use, and each takes
@@ -56,7 +56,7 @@ pub fn run_helper() -> ExitCode {
 }
 
 /// What was being done when an error came.
-pub(super) trait While<T> {
+pub(in crate::driver) trait While<T> {
     fn during(self, what: &str) -> io::Result<T>;
 }
 
@@ -69,7 +69,11 @@ impl<T, E: Into<io::Error>> While<T> for Result<T, E> {
     }
 }
 
-fn tell(runtime: &OwnedFd, message: &Message, descriptors: &[&OwnedFd]) -> io::Result<()> {
+pub(in crate::driver) fn tell(
+    runtime: &OwnedFd,
+    message: &Message,
+    descriptors: &[&OwnedFd],
+) -> io::Result<()> {
     let descriptors: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
     wire::send(runtime, &serde_json::to_vec(message)?, &descriptors, false)
 }
@@ -77,7 +81,7 @@ fn tell(runtime: &OwnedFd, message: &Message, descriptors: &[&OwnedFd]) -> io::R
 fn make(runtime: &OwnedFd) -> io::Result<()> {
     let (plan, shared) = read_plan(runtime).during("reading the plan")?;
     die_with(plan.runtime)?;
-    own_output(&plan);
+    own_output(&plan, io::stdout(), io::stderr());
     pod::enter(&plan, &shared)?;
     drop(shared);
     // Entering may have made the kernel forget whom we die with.
@@ -104,8 +108,8 @@ fn make(runtime: &OwnedFd) -> io::Result<()> {
     ended
 }
 
-/// The plan, and the namespaces of the instance if there are any yet.
-fn read_plan(runtime: &OwnedFd) -> io::Result<(Plan, Vec<OwnedFd>)> {
+/// The plan, and what came with it: the namespaces of the instance, if there are any yet.
+pub(in crate::driver) fn read_plan(runtime: &OwnedFd) -> io::Result<(Plan, Vec<OwnedFd>)> {
     let mut descriptors = wire::receive(runtime, false)?.descriptors.into_iter();
     let mut plan = File::from(descriptors.next().ok_or_else(|| io::Error::other("no plan"))?);
     plan.rewind()?;
@@ -113,12 +117,12 @@ fn read_plan(runtime: &OwnedFd) -> io::Result<(Plan, Vec<OwnedFd>)> {
 }
 
 /// A program may open its output again by name (`/dev/stdout`), so it must own the pipe.
-fn own_output(plan: &Plan) {
+pub(in crate::driver) fn own_output(plan: &Plan, stdout: impl AsFd, stderr: impl AsFd) {
     if let Users::Shifted { base, .. } = plan.users {
         let (uid, gid) = (Uid::from_raw(base + plan.uid), Gid::from_raw(base + plan.gid));
         // Only then does it not work by name.
-        let _ = fchown(io::stdout(), Some(uid), Some(gid));
-        let _ = fchown(io::stderr(), Some(uid), Some(gid));
+        let _ = fchown(stdout, Some(uid), Some(gid));
+        let _ = fchown(stderr, Some(uid), Some(gid));
     }
 }
 
@@ -149,11 +153,11 @@ fn serve(runtime: &OwnedFd, plan: &Plan, pid: Pid, child: &OwnedFd, ours: &Owned
         return Err(io::Error::other(String::from_utf8_lossy(&answer.bytes).into_owned()));
     }
     tell(runtime, &Message::Started, &[])?;
-    watch(child, stock.as_ref())?;
+    watch(&[child.as_fd()], &mut stock.as_ref())?;
     let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)?;
     let code = status.as_ref().and_then(rustix::process::WaitIdStatus::exit_status);
     let signal = status.as_ref().and_then(rustix::process::WaitIdStatus::terminating_signal);
-    tell(runtime, &Message::Exited { code, signal }, &[])
+    tell(runtime, &Message::Exited { code, signal, out_of_memory: None }, &[])
 }
 
 /// Tells the runtime of the first container of an instance, and sets its network up. Answers with the end of the stock
@@ -170,6 +174,16 @@ fn begin_pod(
 
     let entered = move_into_link_name_space(container.as_fd(), Some(LinkNameSpaceType::Network));
     entered.during("entering the container's network")?;
+    open_network(runtime, plan, address)
+}
+
+/// Sets the network up that this process is in, and tells the runtime. Answers with the end of the stock that has to be
+/// filled.
+pub(in crate::driver) fn open_network(
+    runtime: &OwnedFd,
+    plan: &Plan,
+    address: Ipv4Addr,
+) -> io::Result<OwnedFd> {
     let (stock, far) = wire::pair()?;
     set_socket_send_buffer_size(&stock, STOCK_BYTES)?;
     let metadata = network(address, plan.metadata).during("setting up the container's network")?;
@@ -183,7 +197,7 @@ fn begin_pod(
     Ok(stock)
 }
 
-pub(super) const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
+pub(in crate::driver) const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
     effective: CapabilitySet::empty(),
     permitted: CapabilitySet::empty(),
     inheritable: CapabilitySet::empty(),
@@ -232,19 +246,24 @@ fn listen(address: Ipv4Addr, port: u16) -> io::Result<OwnedFd> {
     Ok(listener.into())
 }
 
-/// Waits until the container has ended, and keeps the stock of sockets full.
-fn watch(child: &OwnedFd, mut stock: Option<&OwnedFd>) -> io::Result<()> {
+/// Waits until one of these descriptors has something to say, and keeps the stock of sockets full. Answers with which of
+/// them.
+pub(in crate::driver) fn watch(
+    descriptors: &[BorrowedFd<'_>],
+    stock: &mut Option<&OwnedFd>,
+) -> io::Result<usize> {
     loop {
-        let mut watched = vec![PollFd::new(child, PollFlags::IN)];
+        let mut watched: Vec<_> = descriptors.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         watched.extend(stock.map(|stock| PollFd::new(stock, PollFlags::OUT)));
         match poll(&mut watched, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if !watched[0].revents().is_empty() {
-            return Ok(());
+        let said = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        if let Some(index) = watched[..descriptors.len()].iter().position(said) {
+            return Ok(index);
         }
-        let room = watched.get(1).is_some_and(|stock| !stock.revents().is_empty());
+        let room = watched.get(descriptors.len()).is_some_and(|stock| !stock.revents().is_empty());
         if let Some(full) = stock.filter(|_| room) {
             match add_socket(full) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -252,14 +271,14 @@ fn watch(child: &OwnedFd, mut stock: Option<&OwnedFd>) -> io::Result<()> {
                     std::thread::sleep(BREATH);
                 }
                 // Nobody is there to take one any more.
-                Err(_) => stock = None,
+                Err(_) => *stock = None,
                 Ok(()) => {}
             }
         }
     }
 }
 
-fn add_socket(stock: &OwnedFd) -> io::Result<()> {
+pub(in crate::driver) fn add_socket(stock: &OwnedFd) -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     wire::send(stock, b"s", &[socket.as_fd()], true)

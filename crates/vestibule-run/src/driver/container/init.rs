@@ -18,6 +18,7 @@ use rustix::process::{
 };
 use rustix::system::sethostname;
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use seccompiler::BpfProgram;
 
 use super::clone::{Namespace, leave};
 use super::helper::While;
@@ -25,11 +26,11 @@ use super::plan::{GO, Plan, Users};
 use super::{filter, mounts, privileges, wire};
 
 /// Host name of every instance, as in Cloud Run.
-const HOSTNAME: &str = "localhost";
+pub(in crate::driver) const HOSTNAME: &str = "localhost";
 /// Files that a program may have open, if the machine allows as many. Cloud Run's limit.
-const OPEN_FILES: u64 = 25_000;
+pub(in crate::driver) const OPEN_FILES: u64 = 25_000;
 /// Makes the kernel end a container rather than the runtime when the machine runs out of memory.
-const OOM_SCORE: &str = "300";
+pub(in crate::driver) const OOM_SCORE: &str = "300";
 
 /// Becomes the program of `plan`. `helper` ends without a word when that is done, and gets an error otherwise.
 pub(super) fn run(plan: &Plan, helper: &OwnedFd) -> Infallible {
@@ -57,13 +58,27 @@ fn become_program(plan: &Plan, helper: &OwnedFd) -> io::Result<()> {
     sethostname(HOSTNAME.as_bytes()).during("setting the host name")?;
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     mounts::change_root(plan)?;
-    let filters = filter::compile()?;
-    limit_resources()?;
-    setsid().during("making a session")?;
+    let filters = begin_session()?;
 
     wait(helper)?;
     // The groups are those of the container from here on. A kernel without this has nothing to hide them with.
     let _ = leave(Namespace::ControlGroups);
+    become_user(plan)?;
+    stay_with(helper)?;
+    install(&filters)?;
+    execute(plan)
+}
+
+/// Limits that no control group knows, a session of its own, and the filters that are to be installed last.
+pub(in crate::driver) fn begin_session() -> io::Result<[BpfProgram; 2]> {
+    let filters = filter::compile()?;
+    limit_resources()?;
+    setsid().during("making a session")?;
+    Ok(filters)
+}
+
+/// Becomes the user that the image asks for, in its working directory, with no more privileges than are kept.
+pub(in crate::driver) fn become_user(plan: &Plan) -> io::Result<()> {
     enter_working_dir(&plan.working_dir)?;
     privileges::bound().during("dropping capabilities")?;
     if let Users::Shifted { .. } = plan.users {
@@ -71,10 +86,7 @@ fn become_program(plan: &Plan, helper: &OwnedFd) -> io::Result<()> {
         set_thread_groups(&groups).during("setting groups")?;
     }
     take_ids(plan.uid, plan.gid).during("becoming the image's user")?;
-    privileges::drop_to(plan.uid).during("dropping capabilities")?;
-    stay_with(helper)?;
-    filter::install(&filters)?;
-    execute(plan)
+    privileges::drop_to(plan.uid).during("dropping capabilities")
 }
 
 fn take_ids(uid: u32, gid: u32) -> io::Result<()> {
@@ -119,7 +131,13 @@ fn enter_working_dir(path: &str) -> io::Result<()> {
     std::env::set_current_dir(path).during(&what())
 }
 
-fn execute(plan: &Plan) -> io::Result<()> {
+/// Installs the filters: the last that is done before the program.
+pub(in crate::driver) fn install(filters: &[BpfProgram; 2]) -> io::Result<()> {
+    filter::install(filters)
+}
+
+/// Becomes the program. Comes back only if there is none, or if that fails.
+pub(in crate::driver) fn execute(plan: &Plan) -> io::Result<()> {
     let Some((program, args)) = plan.command.split_first() else { return Ok(()) };
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).env_clear();

@@ -31,7 +31,7 @@ use crate::driver::leftovers::{Records, Written};
 use crate::driver::{Exit, Handle, InstanceNetwork, Order, Output, Pending, Processors, Started};
 
 /// Longest time until a helper has made its container. It is 20 ms as a rule.
-const LONGEST_START: Duration = Duration::from_secs(30);
+pub(in crate::driver) const LONGEST_START: Duration = Duration::from_secs(30);
 /// Where programs are looked for if neither image nor user says: Docker's default.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Marks the helper of an instance in its environment.
@@ -42,7 +42,7 @@ pub(super) struct Maker<'a> {
     pub(super) helper: &'a Program,
     pub(super) groups: &'a ControlGroups,
     pub(super) records: &'a Records,
-    pub(super) instances: &'a Instances,
+    pub(super) instances: &'a Instances<Instance>,
     pub(super) carrier: Option<&'a tokio::runtime::Handle>,
 }
 
@@ -93,22 +93,8 @@ impl Helper {
         Ok(Self { child, socket: watch_descriptor(near)? })
     }
 
-    /// The next message. At the end of all messages an error.
     async fn hear(&self) -> io::Result<(Message, Vec<OwnedFd>)> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            match wire::receive(self.socket.get_ref(), true) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(error) => return Err(error),
-                Ok(received) if received.bytes.is_empty() => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the helper ended without a word",
-                    ));
-                }
-                Ok(received) => return Ok((serde_json::from_slice(&received.bytes)?, received.descriptors)),
-            }
-        }
+        hear(&self.socket).await
     }
 
     /// Gets the container made, with `limit` in force before its program runs.
@@ -169,14 +155,29 @@ impl Helper {
     }
 }
 
-fn refusal(message: Message) -> io::Error {
+/// The next message of a helper. At the end of all messages an error.
+pub(in crate::driver) async fn hear(socket: &AsyncFd<OwnedFd>) -> io::Result<(Message, Vec<OwnedFd>)> {
+    loop {
+        let mut ready = socket.readable().await?;
+        match wire::receive(socket.get_ref(), true) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            Err(error) => return Err(error),
+            Ok(received) if received.bytes.is_empty() => {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the helper ended without a word"));
+            }
+            Ok(received) => return Ok((serde_json::from_slice(&received.bytes)?, received.descriptors)),
+        }
+    }
+}
+
+pub(in crate::driver) fn refusal(message: Message) -> io::Error {
     match message {
         Message::Failed { message } => io::Error::other(message),
         other => io::Error::other(format!("the helper said what it should not: {other:?}")),
     }
 }
 
-fn write_plan(plan: &Plan) -> io::Result<OwnedFd> {
+pub(in crate::driver) fn write_plan(plan: &Plan) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create("plan", MemfdFlags::CLOEXEC)?);
     file.write_all(&serde_json::to_vec(plan)?)?;
     Ok(file.into())
@@ -316,7 +317,7 @@ impl Drop for Held {
     }
 }
 
-fn plan(order: &Order, image: &Image, limits: Limits) -> io::Result<Plan> {
+pub(in crate::driver) fn plan(order: &Order, image: &Image, limits: Limits) -> io::Result<Plan> {
     let container = &order.container;
     let command = image.config.command_line(&container.command, &container.args);
     if command.is_empty() {
@@ -342,7 +343,7 @@ fn plan(order: &Order, image: &Image, limits: Limits) -> io::Result<Plan> {
 }
 
 /// A container that runs nothing.
-fn empty(layers_dir: PathBuf, limits: Limits) -> Plan {
+pub(in crate::driver) fn empty(layers_dir: PathBuf, limits: Limits) -> Plan {
     let users = match Ownership::of_this_process() {
         Ownership::Shifted => Users::Shifted { base: ownership::BASE, count: ownership::COUNT },
         Ownership::Own => Users::Own,

@@ -14,28 +14,34 @@ use super::route::Route;
 use crate::driver::{Contents, Mounted};
 
 /// The instances that have containers.
-#[derive(Debug, Default)]
-pub(super) struct Instances(Mutex<HashMap<Arc<str>, Weak<Instance>>>);
+#[derive(Debug)]
+pub(in crate::driver) struct Instances<T>(Mutex<HashMap<Arc<str>, Weak<T>>>);
 
 /// An instance. Its containers hold it.
 #[derive(Debug)]
-pub(super) struct Instance {
+pub(in crate::driver) struct Instance {
     /// User, mount and network namespace, to be joined.
-    pub(super) namespaces: [OwnedFd; 3],
+    pub(in crate::driver) namespaces: [OwnedFd; 3],
     /// The address under which it is reached.
-    pub(super) address: Ipv4Addr,
-    pub(super) volumes: Mutex<Volumes>,
-    pub(super) _route: Route,
-    pub(super) _forwarder: Option<Forwarder>,
-    pub(super) _outlet: Option<Outlet>,
+    pub(in crate::driver) address: Ipv4Addr,
+    pub(in crate::driver) volumes: Mutex<Volumes>,
+    pub(in crate::driver) _route: Route,
+    pub(in crate::driver) _forwarder: Option<Forwarder>,
+    pub(in crate::driver) _outlet: Option<Outlet>,
 }
 
-impl Instances {
-    pub(super) fn get(&self, id: &str) -> Option<Arc<Instance>> {
+impl<T> Default for Instances<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Instances<T> {
+    pub(in crate::driver) fn get(&self, id: &str) -> Option<Arc<T>> {
         lock(&self.0).get(id)?.upgrade()
     }
 
-    pub(super) fn add(&self, id: &Arc<str>, instance: &Arc<Instance>) {
+    pub(in crate::driver) fn add(&self, id: &Arc<str>, instance: &Arc<T>) {
         let mut all = lock(&self.0);
         all.retain(|_, instance| instance.strong_count() > 0);
         all.insert(id.clone(), Arc::downgrade(instance));
@@ -44,12 +50,12 @@ impl Instances {
 
 /// Volumes that an instance has, by name.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Volumes(Vec<Arc<str>>);
+pub(in crate::driver) struct Volumes(Vec<Arc<str>>);
 
 impl Volumes {
     /// What has to be made for these mounts, each holding `size` bytes if nothing else is said, and the mounts
     /// themselves.
-    pub(super) fn add(&mut self, mounts: &[Mounted], size: u64) -> (Vec<Volume>, Vec<Mount>) {
+    pub(in crate::driver) fn add(&mut self, mounts: &[Mounted], size: u64) -> (Vec<Volume>, Vec<Mount>) {
         let mut new = Vec::new();
         let mut placed = Vec::new();
         for mounted in mounts {
@@ -84,7 +90,7 @@ fn volume(number: usize, contents: &Contents, size: u64) -> Volume {
     }
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(in crate::driver) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -25,7 +25,7 @@ const BREATH: Duration = Duration::from_millis(50);
 
 /// Passes connections on for as long as it exists.
 #[derive(Debug)]
-pub(super) struct Forwarder(JoinHandle<()>);
+pub(in crate::driver) struct Forwarder(JoinHandle<()>);
 
 impl Drop for Forwarder {
     fn drop(&mut self) {
@@ -34,12 +34,12 @@ impl Drop for Forwarder {
 }
 
 /// Where the server is, according to an environment.
-pub(super) fn server(environment: &[(String, String)]) -> Option<String> {
+pub(in crate::driver) fn server(environment: &[(String, String)]) -> Option<String> {
     environment.iter().rev().find(|(name, _)| name == NAMES[0]).map(|(_, value)| value.clone())
 }
 
 /// Makes an environment name the server's address inside the container.
-pub(super) fn inside(environment: &mut [(String, String)], address: &str) {
+pub(in crate::driver) fn inside(environment: &mut [(String, String)], address: &str) {
     for (_, value) in environment.iter_mut().filter(|(name, _)| NAMES.contains(&name.as_str())) {
         address.clone_into(value);
     }
@@ -47,7 +47,7 @@ pub(super) fn inside(environment: &mut [(String, String)], address: &str) {
 
 impl Forwarder {
     /// Passes what comes to `listener` on to `server`, a `host:port`.
-    pub(super) fn start(listener: OwnedFd, server: String) -> io::Result<Self> {
+    pub(in crate::driver) fn start(listener: OwnedFd, server: String) -> io::Result<Self> {
         let listener = TcpListener::from_std(StdTcpListener::from(listener))?;
         Ok(Self(tokio::spawn(accept(listener, Arc::from(server)))))
     }

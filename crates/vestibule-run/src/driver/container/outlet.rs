@@ -30,7 +30,7 @@ const BREATH: Duration = Duration::from_millis(50);
 
 /// Carries what an instance sends for as long as it exists.
 #[derive(Debug)]
-pub(super) struct Outlet(JoinHandle<()>);
+pub(in crate::driver) struct Outlet(JoinHandle<()>);
 
 impl Drop for Outlet {
     fn drop(&mut self) {
@@ -40,7 +40,7 @@ impl Drop for Outlet {
 
 impl Outlet {
     /// `sockets`: the listener that connections are diverted to, and the name server's two.
-    pub(super) fn start(
+    pub(in crate::driver) fn start(
         [connections, udp, tcp]: [OwnedFd; 3],
         network: Arc<dyn InstanceNetwork>,
         executor: &Handle,

@@ -8,46 +8,46 @@ use serde::{Deserialize, Serialize};
 /// A container as the helper has to make it. JSON in an anonymous file, because an environment may be bigger than a
 /// message can be, and because it holds secrets.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Plan {
+pub(in crate::driver) struct Plan {
     /// Process that must live for the container to live.
-    pub(super) runtime: u32,
-    pub(super) users: Users,
+    pub(in crate::driver) runtime: u32,
+    pub(in crate::driver) users: Users,
     /// Where `layers` are. The helper works in this folder: its path may lead through folders that the container's
     /// root may not enter, and the names of all layers must fit into one page of mount options.
-    pub(super) layers_dir: PathBuf,
+    pub(in crate::driver) layers_dir: PathBuf,
     /// Folders, from the bottom to the top.
-    pub(super) layers: Vec<String>,
+    pub(in crate::driver) layers: Vec<String>,
     /// Name in `layers_dir` of an empty folder to mount on.
-    pub(super) mount_point: String,
+    pub(in crate::driver) mount_point: String,
     /// Bytes that may be written to the container's file system, which is in memory.
-    pub(super) writable: u64,
+    pub(in crate::driver) writable: u64,
     /// Program and arguments. Empty: everything is set up and nothing run, to see whether it could be.
-    pub(super) command: Vec<String>,
-    pub(super) environment: Vec<(String, String)>,
-    pub(super) working_dir: String,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
+    pub(in crate::driver) command: Vec<String>,
+    pub(in crate::driver) environment: Vec<(String, String)>,
+    pub(in crate::driver) working_dir: String,
+    pub(in crate::driver) uid: u32,
+    pub(in crate::driver) gid: u32,
+    pub(in crate::driver) groups: Vec<u32>,
     /// Whether its instance has a metadata server.
-    pub(super) metadata: bool,
+    pub(in crate::driver) metadata: bool,
     /// Whether what its instance connects to is carried on, and its own address in a VPC network.
-    pub(super) outlet: Option<Outlet>,
-    pub(super) pod: Pod,
+    pub(in crate::driver) outlet: Option<Outlet>,
+    pub(in crate::driver) pod: Pod,
     /// Volumes that are to be made. Those of earlier containers of the instance are there.
-    pub(super) volumes: Vec<Volume>,
-    pub(super) mounts: Vec<Mount>,
+    pub(in crate::driver) volumes: Vec<Volume>,
+    pub(in crate::driver) mounts: Vec<Mount>,
 }
 
 /// The way out of an instance.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Outlet {
+pub(in crate::driver) struct Outlet {
     /// Its own address in a VPC network.
-    pub(super) address: Option<Ipv4Addr>,
+    pub(in crate::driver) address: Option<Ipv4Addr>,
 }
 
 /// The instance that a container belongs to: what its containers share.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) enum Pod {
+pub(in crate::driver) enum Pod {
     /// This is the first container, and the address is the one under which the instance is reached.
     New { address: Ipv4Addr },
     /// An earlier container's namespaces come with the plan: users, mounts, network.
@@ -56,13 +56,13 @@ pub(super) enum Pod {
 
 /// A volume to make.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Volume {
+pub(in crate::driver) struct Volume {
     /// Its number in the instance.
-    pub(super) number: usize,
+    pub(in crate::driver) number: usize,
     /// Bytes it may hold.
-    pub(super) size: u64,
+    pub(in crate::driver) size: u64,
     /// What is in it at first: path, content, mode.
-    pub(super) files: Vec<(String, Vec<u8>, u32)>,
+    pub(in crate::driver) files: Vec<(String, Vec<u8>, u32)>,
 }
 
 // Not derived: contents may be secret.
@@ -74,19 +74,19 @@ impl std::fmt::Debug for Volume {
 
 /// A volume at a place in a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Mount {
+pub(in crate::driver) struct Mount {
     /// Number of the volume.
-    pub(super) volume: usize,
+    pub(in crate::driver) volume: usize,
     /// Path in the volume; empty for all of it.
-    pub(super) sub_path: String,
+    pub(in crate::driver) sub_path: String,
     /// Absolute path in the container.
-    pub(super) target: String,
-    pub(super) read_only: bool,
+    pub(in crate::driver) target: String,
+    pub(in crate::driver) read_only: bool,
 }
 
 /// The user namespace.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) enum Users {
+pub(in crate::driver) enum Users {
     /// Ids from 0 are ids from `base` outside.
     Shifted { base: u32, count: u32 },
     /// There is one user, who is the user of the runtime outside.
@@ -95,7 +95,7 @@ pub(super) enum Users {
 
 /// What the helper answers, in this order. Each is one message on a socket, some with file descriptors.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Message {
+pub(in crate::driver) enum Message {
     /// The container's first process is there and waits to be told to go on. With a descriptor of it and, if it is the
     /// first of its instance, of the namespaces that others can join: users, mounts, network.
     Child { pid: i32 },
@@ -108,8 +108,14 @@ pub(super) enum Message {
     /// It did not come to that.
     Failed { message: String },
     /// The program ended, and with it everything in the container.
-    Exited { code: Option<i32>, signal: Option<i32> },
+    Exited {
+        code: Option<i32>,
+        signal: Option<i32>,
+        /// Bytes that it may use and bytes that it used, if the kernel ended something in it because that was too much
+        /// and the helper is where that can be seen.
+        out_of_memory: Option<(u64, u64)>,
+    },
 }
 
 /// What the runtime says when limits are in force: go on.
-pub(super) const GO: &[u8] = b"go";
+pub(in crate::driver) const GO: &[u8] = b"go";

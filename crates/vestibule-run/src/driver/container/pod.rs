@@ -97,7 +97,13 @@ fn make(plan: &Plan, volume: &Volume) -> io::Result<()> {
 }
 
 /// The volume is fresh: there is nothing in it but what was put there here.
-fn write_file(volume: &Path, name: &Path, content: &[u8], mode: u32, owner: Option<u32>) -> io::Result<()> {
+pub(in crate::driver) fn write_file(
+    volume: &Path,
+    name: &Path,
+    content: &[u8],
+    mode: u32,
+    owner: Option<u32>,
+) -> io::Result<()> {
     if !name.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(io::Error::other(format!("{name:?} is no path for a file of a volume")));
     }

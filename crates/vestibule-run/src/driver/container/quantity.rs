@@ -9,16 +9,16 @@ const DEFAULT_MEMORY: &str = "512Mi";
 
 /// What an instance may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(in crate::driver) struct Limits {
     /// Thousandths of a processor.
-    pub(super) cpu: u64,
+    pub(in crate::driver) cpu: u64,
     /// Bytes.
-    pub(super) memory: u64,
+    pub(in crate::driver) memory: u64,
 }
 
 impl Limits {
     /// Limits of a revision. What cannot be read counts as not given: the control plane has accepted it.
-    pub(super) fn of(limits: &BTreeMap<String, String>) -> Self {
+    pub(in crate::driver) fn of(limits: &BTreeMap<String, String>) -> Self {
         let read = |name: &str, default: &str, scale: f64| {
             let given = limits.get(name).and_then(|text| quantity(text));
             let value = given.or_else(|| quantity(default)).unwrap_or(1.0) * scale;

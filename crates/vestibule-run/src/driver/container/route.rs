@@ -39,7 +39,7 @@ static ADDRESSES: Mutex<(u16, Vec<Ipv4Addr>)> = Mutex::new((0, Vec::new()));
 
 /// An address that no other container has while this exists.
 #[derive(Debug)]
-pub(super) struct Address(Ipv4Addr);
+pub(in crate::driver) struct Address(Ipv4Addr);
 
 /// Sockets of one container's network.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Stock(OwnedFd);
 
 /// A container that can be reached while this exists.
 #[derive(Debug)]
-pub(super) struct Route(Address);
+pub(in crate::driver) struct Route(Address);
 
 /// Connects to an instance: through its own network if it has one.
 pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
@@ -69,7 +69,7 @@ fn is_container(ip: Ipv4Addr) -> bool {
 
 impl Address {
     /// One that was not used for as long as possible: connections to its last owner may still be kept somewhere.
-    pub(super) fn reserve() -> io::Result<Self> {
+    pub(in crate::driver) fn reserve() -> io::Result<Self> {
         let mut addresses = ADDRESSES.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, taken) = &mut *addresses;
         for _ in 0..COUNT {
@@ -84,7 +84,7 @@ impl Address {
         Err(io::Error::other("no address is left for a container"))
     }
 
-    pub(super) fn ip(&self) -> Ipv4Addr {
+    pub(in crate::driver) fn ip(&self) -> Ipv4Addr {
         self.0
     }
 }
@@ -98,7 +98,7 @@ impl Drop for Address {
 
 impl Route {
     /// Makes a container reachable through sockets that come from `stock`.
-    pub(super) fn open(address: Address, stock: OwnedFd) -> Self {
+    pub(in crate::driver) fn open(address: Address, stock: OwnedFd) -> Self {
         let stock = Arc::new(Stock(stock));
         ROUTES.rcu(|table| {
             let mut table = Table::clone(table);

@@ -15,18 +15,18 @@ const MAX_MESSAGE: usize = 16 * 1024;
 const MAX_DESCRIPTORS: usize = 8;
 
 /// What was received: nothing at all if the other end is closed.
-pub(super) struct Received {
-    pub(super) bytes: Vec<u8>,
-    pub(super) descriptors: Vec<OwnedFd>,
+pub(in crate::driver) struct Received {
+    pub(in crate::driver) bytes: Vec<u8>,
+    pub(in crate::driver) descriptors: Vec<OwnedFd>,
 }
 
 /// Two ends that keep messages apart.
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(in crate::driver) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Sends one message. `now`: fails rather than waits.
-pub(super) fn send(
+pub(in crate::driver) fn send(
     socket: impl AsFd,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
@@ -50,7 +50,7 @@ pub(super) fn send(
 /// Receives one message. `now`: fails rather than waits.
 ///
 /// An end that was closed with something unread in it first shows an error, once, and then what it had sent.
-pub(super) fn receive(socket: impl AsFd, now: bool) -> io::Result<Received> {
+pub(in crate::driver) fn receive(socket: impl AsFd, now: bool) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = vec![0; MAX_MESSAGE];
