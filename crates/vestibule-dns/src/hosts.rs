@@ -27,7 +27,11 @@ type Sets = BTreeMap<String, Vec<RecordSet>>;
 
 /// The zones of a network's machines, where they differ from those of an empty network.
 #[derive(Debug, Clone)]
-pub(crate) struct Hosts(Vec<(Name, Source)>);
+pub(crate) struct Hosts {
+    zones: Vec<(Name, Source)>,
+    /// Names by any address, in one zone.
+    reverse: Arc<ZoneData>,
+}
 
 impl Hosts {
     /// Machines by name. Their addresses get PTR records if they are of a private range; names outside of `internal.`
@@ -40,12 +44,27 @@ impl Hosts {
                 put(&mut zones, apex, &reverse_name(*address), "PTR", &name.to_string());
             }
         }
-        Hosts(prepare(zones, Origin::INTERNAL).collect())
+        let pointer = |(name, address): &(Name, Ipv4Addr)| {
+            RecordSet::parse(&reverse_name(*address), "PTR", HOST_TTL, &[name.to_string()]).ok()
+        };
+        let reverse = reverse(hosts.iter().filter_map(pointer).collect());
+        Hosts { zones: prepare(zones, Origin::INTERNAL).collect(), reverse: Arc::new(reverse) }
+    }
+
+    /// The names of all machines by their addresses.
+    pub(crate) fn reverse(&self) -> Arc<ZoneData> {
+        self.reverse.clone()
     }
 
     pub(crate) fn insert_into(&self, zones: &mut Zones) {
-        self.0.iter().for_each(|(apex, source)| zones.insert(apex.clone(), source.clone()));
+        self.zones.iter().for_each(|(apex, source)| zones.insert(apex.clone(), source.clone()));
     }
+}
+
+/// A zone of all addresses.
+pub(crate) fn reverse(names: Vec<RecordSet>) -> ZoneData {
+    let apex = Name::parse("in-addr.arpa.").unwrap_or_else(|_| Name::root());
+    ZoneData::new(apex, names)
 }
 
 fn put(zones: &mut Sets, apex: String, name: &str, kind: &str, data: &str) {

@@ -58,6 +58,9 @@ pub enum ZoneKind {
     Forwarding(Vec<Target>),
     /// `peeringConfig`: asked again as seen from the target network.
     Peering(NetworkId),
+    /// `reverseLookupConfig`: the names of the network's machines, by their addresses. The apex must be within
+    /// `in-addr.arpa.`.
+    Machines,
 }
 
 impl Zone {
@@ -67,6 +70,7 @@ impl Zone {
             ZoneKind::Plain(records) => Authority::Zone(ZoneData::new(apex.clone(), records)),
             ZoneKind::Forwarding(targets) => Authority::Forwarding(targets.into()),
             ZoneKind::Peering(network) => Authority::Peering(network),
+            ZoneKind::Machines => Authority::Machines,
         });
         let name = Arc::default();
         Zone { apex, name, visible, authority }
@@ -99,8 +103,8 @@ impl Zone {
         let kind = match (&*self.authority, &self.visible) {
             (Authority::Forwarding(_), _) => Origin::FORWARDING_ZONE,
             (Authority::Peering(_), _) => Origin::PEERING_ZONE,
-            (Authority::Zone(_), Visibility::Networks(_)) => Origin::PRIVATE_ZONE,
-            (Authority::Zone(_), Visibility::Public) => Origin::PUBLIC_ZONE,
+            (_, Visibility::Networks(_)) => Origin::PRIVATE_ZONE,
+            (_, Visibility::Public) => Origin::PUBLIC_ZONE,
         };
         Source { authority: self.authority.clone(), origin: Origin::new(kind, &self.name) }
     }
@@ -140,6 +144,8 @@ pub(crate) struct View {
     /// and of two equal ones the private zone.
     inside: Zones,
     public: Arc<Zones>,
+    /// The names of its machines by their addresses, public ones too; `None` if there are none.
+    pub(crate) machines: Option<Arc<ZoneData>>,
 }
 
 /// Who answers for the names below an apex.
@@ -148,6 +154,8 @@ pub(crate) enum Authority {
     Zone(ZoneData),
     Forwarding(Arc<[Target]>),
     Peering(NetworkId),
+    /// The names of the network's machines, by their addresses.
+    Machines,
 }
 
 impl Index {
@@ -158,6 +166,7 @@ impl Index {
         }
         let everyone = View {
             inside: hosts::of_every_network(table.run_app),
+            machines: Some(Arc::new(hosts::reverse(Vec::new()))),
             public: Arc::new(public),
             ..View::default()
         };
@@ -167,7 +176,10 @@ impl Index {
             None => apply(networks.entry(network.clone()).or_insert(everyone.clone())),
         };
         for (network, hosts) in hosts {
-            of(network, &|view| hosts.insert_into(&mut view.inside));
+            of(network, &|view| {
+                hosts.insert_into(&mut view.inside);
+                view.machines = Some(hosts.reverse());
+            });
         }
         for zone in &table.zones {
             let Visibility::Networks(seeing) = &zone.visible else { continue };

@@ -80,7 +80,7 @@ impl Zone {
 
     /// Whether names are answered from record sets, and not by other servers or another network.
     fn is_plain(&self) -> bool {
-        !self.doc().contains_key("forwardingConfig") && !self.doc().contains_key("peeringConfig")
+        zone_config::holds_records(self.doc())
     }
 }
 

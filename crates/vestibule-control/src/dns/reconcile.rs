@@ -208,6 +208,8 @@ impl Follower {
             ZoneKind::Peering(network(peer)?)
         } else if let Some(targets) = zone_config::targets(doc) {
             ZoneKind::Forwarding(targets)
+        } else if zone_config::is_reverse_lookup(doc) {
+            ZoneKind::Machines
         } else {
             ZoneKind::Plain(self.record_sets(view, &keys::sets(key)))
         };

@@ -178,6 +178,10 @@ fn zones_are_checked() {
         ),
         (peering_forwarding, "entity.managedZone.peeringConfig"),
         (
+            with("reverseLookupConfig", json!({})),
+            "Invalid value for 'entity.managedZone.dnsName': 'x.example.'",
+        ),
+        (
             with("serviceDirectoryConfig", json!({ "namespace": {} })),
             "serviceDirectoryConfig is not supported",
         ),
@@ -584,4 +588,20 @@ fn racing_changes_of_one_record_leave_one_winner() {
         racers.into_iter().map(|racer| racer.join().unwrap()).sum()
     });
     assert_eq!(won, 1);
+}
+
+#[test]
+fn a_reverse_lookup_zone_holds_no_records() {
+    let cloud = Cloud::new();
+    let mut body = private("rev", "64.100.in-addr.arpa.", &["n"]);
+    body["reverseLookupConfig"] = json!({});
+    let made = cloud.create(body).unwrap();
+    assert_eq!(made["reverseLookupConfig"], json!({ "kind": "dns#managedZoneReverseLookupConfig" }));
+    assert_eq!(cloud.sets("rev"), []);
+    let refused = cloud.add("rev", "1.0.64.100.in-addr.arpa.", "PTR", &["x.example."]);
+    assert!(text(refused).contains("holds no records"));
+    let vm = ("vm.c.demo.internal".parse().unwrap(), Ipv4Addr::new(100, 64, 0, 1));
+    cloud.resolver.set_hosts(&NetworkId::new(PROJECT, "n"), &[vm]);
+    assert_eq!(cloud.ask("n", "1.0.64.100.in-addr.arpa", "PTR").records.len(), 1);
+    cloud.dns().delete_zone(PROJECT, "rev").unwrap();
 }

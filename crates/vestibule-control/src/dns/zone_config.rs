@@ -1,7 +1,7 @@
 //! Who sees a zone, and who answers for it: the parts of a zone's document that mean something to the resolver.
 
 use serde_json::{Value, json};
-use vestibule_dns::Target;
+use vestibule_dns::{Name, Target};
 
 use super::{binding, invalid, quota, required, servers};
 use crate::{Change, Document, Error, document};
@@ -17,12 +17,46 @@ pub(super) fn check(change: &Change<'_>, of: &str, doc: &mut Document) -> Result
     if !private && (doc.contains_key("forwardingConfig") || doc.contains_key("peeringConfig")) {
         return Err(invalid(&format!("{ENTITY}.visibility"), "public"));
     }
-    if doc.contains_key("forwardingConfig") && doc.contains_key("peeringConfig") {
-        return Err(invalid(&format!("{ENTITY}.peeringConfig"), "peeringConfig"));
+    let mut answering = ANSWERING.iter().filter(|field| doc.contains_key(**field));
+    if let (Some(_), Some(other)) = (answering.next(), answering.next()) {
+        return Err(invalid(&format!("{ENTITY}.{other}"), other));
     }
+    reverse_lookup(private, doc)?;
     forwarding(doc)?;
     peering(change, of, doc)?;
     not_built(doc)
+}
+
+/// What has others answer for a zone than its record sets. A zone has one of them at most.
+const ANSWERING: [&str; 3] = ["forwardingConfig", "peeringConfig", REVERSE];
+
+const REVERSE: &str = "reverseLookupConfig";
+
+/// Whether the names of machines answer for a zone.
+pub(super) fn is_reverse_lookup(doc: &Document) -> bool {
+    doc.contains_key(REVERSE)
+}
+
+/// Whether record sets answer for a zone.
+pub(super) fn holds_records(doc: &Document) -> bool {
+    !ANSWERING.iter().any(|field| doc.contains_key(*field))
+}
+
+/// A reverse lookup zone is private, and about addresses. Machines here have addresses of IPv4.
+fn reverse_lookup(private: bool, doc: &mut Document) -> Result<(), Error> {
+    if !is_reverse_lookup(doc) {
+        return Ok(());
+    }
+    let name = document::text(doc, "dnsName").unwrap_or_default();
+    let arpa = Name::parse("in-addr.arpa.");
+    if !private {
+        return Err(invalid(&format!("{ENTITY}.visibility"), "public"));
+    }
+    if !matches!((Name::parse(name), arpa), (Ok(name), Ok(arpa)) if name.is_within(&arpa)) {
+        return Err(invalid(&format!("{ENTITY}.dnsName"), name));
+    }
+    doc.insert(REVERSE.into(), json!({ "kind": "dns#managedZoneReverseLookupConfig" }));
+    Ok(())
 }
 
 /// Links to all networks in a document, as they stand in it.
@@ -113,7 +147,7 @@ fn logging(doc: &Document) -> Result<(), Error> {
 
 /// What is documented and would silently do nothing here.
 fn not_built(doc: &Document) -> Result<(), Error> {
-    document::not_built(doc, "dns.managedZones", &["serviceDirectoryConfig", "reverseLookupConfig"])?;
+    document::not_built(doc, "dns.managedZones", &["serviceDirectoryConfig"])?;
     let signed =
         doc.get("dnssecConfig").is_some_and(|config| config["state"].as_str().is_some_and(|s| s != "off"));
     if signed {

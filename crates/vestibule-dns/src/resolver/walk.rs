@@ -234,6 +234,7 @@ fn known<'z>(view: &'z View, name: &[u8], spent: &[&'z ZoneData]) -> Known<'z> {
         Some(Authority::Zone(zone)) => Known::Zone(zone),
         Some(Authority::Forwarding(servers)) => Known::Servers(servers),
         Some(Authority::Peering(target)) => Known::Peering(target),
+        Some(Authority::Machines) => view.machines.as_deref().map_or(Known::Nothing, Known::Zone),
         None => Known::Nothing,
     }
 }

@@ -27,6 +27,7 @@ pub fn group() -> Group {
                 .flag(Flag::choice("visibility", &["private", "public"], "Who sees the zone. Default: public."))
                 .flag(Flag::pairs("labels", "Labels."))
                 .flags(settings())
+                .flag(Flag::switch("managed-reverse-lookup", "Names of machines answer for the zone."))
                 .examples(&["gcloud dns managed-zones create internal-zone --dns-name=internal.example.com. --visibility=private --networks=my-vpc"]),
         )
         .command(Command::new("update", "Update an existing Cloud DNS managed-zone.", update).arg(NAME, "The name of the zone.").flags(settings()).flags(label_changes()))
@@ -113,6 +114,9 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
     body.insert("dnsName".into(), json!(absolute(args.text("dns-name").unwrap_or_default())));
     body.insert("visibility".into(), json!(visibility));
     apply(inv, &mut body)?;
+    if args.on("managed-reverse-lookup") {
+        body.insert("reverseLookupConfig".into(), json!({}));
+    }
     let answer = inv.api.post(&format!("{}?alt=json", zones_path(inv)), &Value::Object(body))?;
     if !answer.is_success() {
         return Err(Failure::making(&answer, &inv.project()));

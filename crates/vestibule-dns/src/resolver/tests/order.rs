@@ -240,3 +240,41 @@ fn only_names_of_our_own_zones_are_answered_with_authority() {
     assert_eq!(flags("loop.example.com"), (false, Rcode::ServFail as u8));
     assert_eq!(flags("example.org"), (false, Rcode::ServFail as u8));
 }
+
+/// Machines have names by private addresses everywhere; a reverse lookup zone has those of others too, and comes before
+/// what would hide them.
+#[test]
+fn a_reverse_lookup_zone_knows_machines_by_any_address() {
+    let resolver = Resolver::new(Vec::new());
+    let zones = vec![
+        zone("64.100.in-addr.arpa.", "n", ZoneKind::Machines),
+        plain("10.in-addr.arpa.", "n", &[]),
+        zone("0.10.in-addr.arpa.", "n", ZoneKind::Machines),
+        zone("64.100.in-addr.arpa.", "empty", ZoneKind::Machines),
+    ];
+    resolver.apply(Table { generation: 1, zones, ..Table::default() });
+    let vm = |name: &str| format!("{name}.c.p.internal").parse::<Name>().unwrap();
+    let hosts = [
+        (vm("a"), Ipv4Addr::new(100, 64, 0, 1)),
+        (vm("b"), Ipv4Addr::new(10, 0, 0, 1)),
+        (vm("c"), Ipv4Addr::new(10, 1, 0, 1)),
+    ];
+    resolver.set_hosts(&network("n"), &hosts);
+    for (net, name, found) in [
+        ("n", "1.0.64.100.in-addr.arpa", Some("a.c.p.internal.")),
+        ("n", "2.0.64.100.in-addr.arpa", None),
+        ("n", "1.0.0.10.in-addr.arpa", Some("b.c.p.internal.")),
+        ("n", "1.0.1.10.in-addr.arpa", None),
+        ("empty", "1.0.64.100.in-addr.arpa", None),
+    ] {
+        let answer = resolver.lookup_local(&network(net), &name.parse().unwrap(), kind::PTR).unwrap();
+        let names: Vec<String> =
+            answer.records.iter().map(|record| crate::rdata::text(record.kind, &record.data)).collect();
+        let rcode = if found.is_some() { Rcode::NoError } else { Rcode::NxDomain };
+        assert_eq!(
+            (answer.rcode, names),
+            (rcode, found.map(str::to_owned).into_iter().collect()),
+            "{name} in {net}"
+        );
+    }
+}
