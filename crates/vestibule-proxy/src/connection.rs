@@ -115,7 +115,7 @@ async fn shake_hands(
     worker: &Worker,
     slot: &Slot,
     address: SocketAddr,
-) -> Option<(ClientStream, Handshake)> {
+) -> Option<(ClientStream, Box<Handshake>)> {
     timer.at(Instant::now() + worker.timeouts.tls_handshake);
     let mut accepting = Box::pin(TlsAcceptor::from(tls.config()).accept(stream));
     let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
@@ -144,7 +144,7 @@ async fn shake_hands(
         return None;
     }
     worker.cells.count(if handshake.resumed { Count::ResumedHandshakes } else { Count::FullHandshakes });
-    Some((ClientStream::Tls(Box::new(stream)), handshake))
+    Some((ClientStream::Tls(Box::new(stream)), Box::new(handshake)))
 }
 
 /// Why a client whose handshake is complete may not stay: a resumed session can outlive the validity of its

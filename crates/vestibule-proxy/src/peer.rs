@@ -17,7 +17,7 @@ pub(crate) struct Peer {
     pub(crate) text: String,
     pub(crate) version: Version,
     /// `None` on an unencrypted connection.
-    pub(crate) tls: Option<Handshake>,
+    pub(crate) tls: Option<Box<Handshake>>,
 }
 
 /// The version of HTTP that a connection speaks.
@@ -56,7 +56,7 @@ pub(crate) struct Handshake {
 }
 
 impl Peer {
-    pub(crate) fn new(address: SocketAddr, version: Version, tls: Option<Handshake>) -> Peer {
+    pub(crate) fn new(address: SocketAddr, version: Version, tls: Option<Box<Handshake>>) -> Peer {
         Peer { address, ip: address.ip().to_string(), text: address.to_string(), version, tls }
     }
 

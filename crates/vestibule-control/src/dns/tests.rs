@@ -514,8 +514,8 @@ fn routing_policies_are_checked() {
         (wrr(balancer(json!({ "port": null }))), "port' parameter is required"),
         (wrr(balancer(json!({ "region": null }))), "region' parameter is required"),
         (wrr(balancer(json!({ "networkUrl": "x" }))), "networkUrl': 'x'"),
-        (wrr(json!({ "externalEndpoints": ["192.0.2.1"] })), "externalEndpoints is not implemented"),
-        (json!({ "healthCheck": "x", "wrr": {} }), "routingPolicy.healthCheck is not implemented"),
+        (wrr(json!({ "externalEndpoints": ["192.0.2.1"] })), "externalEndpoints is not supported"),
+        (json!({ "healthCheck": "x", "wrr": {} }), "routingPolicy.healthCheck is not supported"),
     ] {
         let told = make(policy.clone());
         assert!(told.contains(part), "{policy}: {told}");

@@ -57,7 +57,7 @@ impl Kind for ServerTlsPolicies {
             None => {}
             Some(RELAX) => {
                 let method = format!("networksecurity.projects.locations.serverTlsPolicies.{MTLS}.{MODE}");
-                return Err(Error::not_implemented(format!("{method} ({RELAX})")));
+                return Err(Error::not_built(format!("{method} ({RELAX})")));
             }
             Some(ALLOW | REJECT) => check_for_load_balancers(doc)?,
             Some(other) => {

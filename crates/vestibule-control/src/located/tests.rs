@@ -56,7 +56,7 @@ fn policies_of_load_balancers() {
     for (body, text) in [
         (mtls("REJECT_INVALID", None), "client_validation_trust_config is required"),
         (mtls("STRICT", None), "Must be one of"),
-        (mtls("ALLOW_VALIDATION_RELAXATIONS", Some(TRUST)), "is not implemented"),
+        (mtls("ALLOW_VALIDATION_RELAXATIONS", Some(TRUST)), "is not supported"),
         (reject(json!({"allowOpen": true})), "allow_open must be false"),
         (
             reject(json!({"serverCertificate": {"certificateProviderInstance": {"pluginInstance": "p"}}})),
@@ -105,7 +105,7 @@ fn trust_configs_hold_certificates() {
         (trust(&[one.clone(), two]), "trust_anchors[1].pem_certificate': ''. There must be exactly one"),
         (trust(&[long]), "longer than 5 kB"),
         (json!({ "trustStores": [store, store] }), "Only one trust store is allowed"),
-        (json!({ "spiffeTrustStores": { "td": store } }), "is not implemented"),
+        (json!({ "spiffeTrustStores": { "td": store } }), "is not supported"),
         (
             json!({ "allowlistedCertificates": vec![json!({ "pemCertificate": one }); 501] }),
             "at most 500 certificates",
