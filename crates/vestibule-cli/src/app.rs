@@ -71,6 +71,9 @@ enum Command {
     Doctor(doctor::Options),
 }
 
+/// The program that Google's gcloud starts for `run services proxy`. A link to this binary of that name takes its place.
+pub const PROXY: &str = "cloud-run-proxy";
+
 /// Runs a client command: the words of the process, its own name first.
 pub fn run(args: Vec<OsString>) -> ExitCode {
     let printer = Printer::stdio();
@@ -78,6 +81,10 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     let program = args.first().map(Path::new).and_then(Path::file_name);
     if program.is_some_and(|name| name == "gcloud") {
         return run_gcloud(&args[1..], &environment, &printer);
+    }
+    if program.is_some_and(|name| name == PROXY) {
+        let words: Vec<String> = args[1..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return ExitCode::from(gcloud::run_proxy(&words, &environment, &printer));
     }
     // gcloud's words are its own: clap must not look at them.
     if let Some(at) = gcloud_at(&args) {

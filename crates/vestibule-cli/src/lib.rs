@@ -20,6 +20,8 @@ mod wire;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+pub use app::PROXY;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -14,7 +14,9 @@ fn main() -> ExitCode {
     let word = args.get(1).and_then(|word| word.to_str()).unwrap_or_default();
     match word {
         // Called under gcloud's name it is gcloud, whatever the words.
-        _ if program.is_some_and(|name| name == "gcloud") => vestibule_cli::main(args),
+        _ if program.is_some_and(|name| name == "gcloud" || name == vestibule_cli::PROXY) => {
+            vestibule_cli::main(args)
+        }
         "serve" => serve::main(args),
         "images" => images::main(args),
         serve::HELLO => hello(),

@@ -8,6 +8,11 @@
 
 mod world;
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
 use world::{REGION, World};
 
 fn public(world: &World, service: &str) {
@@ -95,4 +100,133 @@ fn ingress_is_enforced_on_every_way_in() {
         assert_eq!(world.get(url.trim(), &[]).0, from_vpc, "{ingress}, default URL from the VPC");
         assert_eq!(world.get("http://10.0.0.100/", &[]).0, from_balancer, "{ingress}, load balancer");
     }
+}
+
+/// `run services proxy` on a free port.
+struct Proxy {
+    child: Child,
+    address: String,
+}
+
+impl Proxy {
+    fn start(world: &World, words: &str) -> Proxy {
+        let mut command = world.command(world.path("bin/gcloud"));
+        command.args(["run", "services", "proxy", "--port=0", REGION]).args(words.split_whitespace());
+        Proxy::of(command)
+    }
+
+    fn of(mut command: Command) -> Proxy {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said =
+            lines.find_map(|line| line.unwrap().split_once(" proxies to ").map(|(at, _)| at.to_owned()));
+        let address = said.expect("it says where it listens").trim_start_matches("http://").to_owned();
+        Proxy { child, address }
+    }
+
+    /// The status and the body of an answer of curl's.
+    fn curl(&self, world: &World, words: &str) -> (String, String) {
+        let answer =
+            world.shell(&format!("curl -sS -w '\n%{{http_code}}' {words} http://{}/path", self.address));
+        let (body, status) = answer.stdout.rsplit_once('\n').unwrap_or_default();
+        (status.to_owned(), body.to_owned())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Answers with what it was asked, and echoes once it was asked to upgrade.
+const ECHO: &str = r#"
+import os, socket, threading
+def serve(c):
+    seen = b""
+    while b"\r\n\r\n" not in seen:
+        more = c.recv(4096)
+        if not more: return
+        seen += more
+    if b"websocket" in seen:
+        c.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        while more := c.recv(4096): c.sendall(more)
+    else:
+        while b"last words" not in seen and b"POST" in seen: seen += c.recv(4096)
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(seen) + seen)
+listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+while True: threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"#;
+
+#[test]
+fn a_private_service_through_the_local_proxy() {
+    let world = World::start_with("loopback", &["--driver", "process"]);
+    std::fs::write(world.path("echo.py"), ECHO).unwrap();
+    let args = format!("--args={}", world.path("echo.py").display());
+    let python = world.shell("command -v python3").stdout.trim().to_owned();
+    let image = format!("--image=process:{python}");
+    let words = ["run", "deploy", "echo", REGION, "--no-allow-unauthenticated", "--tag=blue", &image, &args];
+    let answer = world.gcloud_args(&words);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+
+    let proxy = Proxy::start(&world, "echo");
+    let (status, seen) = proxy.curl(&world, "-H 'Authorization: Basic mine' -X DELETE");
+    assert_eq!(status, "200", "{seen}");
+    let seen = seen.to_lowercase();
+    assert!(seen.starts_with("delete /path http/1.1\r\n") && seen.contains(".a.run.app"), "{seen}");
+    assert!(!seen.contains("basic mine"), "{seen}");
+    // A body in pieces, without a length.
+    let body = "-H 'Transfer-Encoding: chunked' --data-binary 'last words'";
+    assert!(proxy.curl(&world, body).1.contains("last words"));
+
+    let mut socket = TcpStream::connect(&proxy.address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    socket.write_all(upgrade.as_bytes()).unwrap();
+    let mut reader = BufReader::new(socket.try_clone().unwrap());
+    let head: Vec<String> =
+        reader.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+    assert!(head[0].starts_with("HTTP/1.1 101"), "{head:?}");
+    for word in ["one", "two"] {
+        socket.write_all(word.as_bytes()).unwrap();
+        let mut echoed = [0; 3];
+        reader.read_exact(&mut echoed).unwrap();
+        assert_eq!(&echoed, word.as_bytes());
+    }
+
+    assert_eq!(Proxy::start(&world, "echo --token=nonsense").curl(&world, "").0, "401");
+    let tagged = Proxy::start(&world, "echo --tag=blue").curl(&world, "").1;
+    assert!(tagged.to_lowercase().contains("blue---echo-"), "{tagged}");
+    for (words, why) in [
+        ("none", "Cannot find service [none]"),
+        ("echo --tag=green", "Cannot find tag [green] in service [echo]."),
+    ] {
+        let refused = world.gcloud(&format!("run services proxy {words} --port=0 {REGION}"));
+        assert_eq!(refused.code, 1);
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    }
+    // The program that Google's gcloud would start.
+    let url = world.ok(&format!("run services describe echo {REGION} --format=value(status.url)"));
+    let token = world.ok("auth print-identity-token");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_vestibule"), world.path("bin/cloud-run-proxy")).unwrap();
+    let mut component = world.command(world.path("bin/cloud-run-proxy"));
+    component.args([
+        "-host",
+        url.trim(),
+        "-token",
+        token.trim(),
+        "-bind",
+        "127.0.0.1:0",
+        "-server-up-time",
+        "55m",
+    ]);
+    assert_eq!(Proxy::of(component).curl(&world, "").0, "200");
+
+    // Ctrl-C ends it, and that is no failure.
+    let mut proxy = proxy;
+    let pid = proxy.child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+    assert!(world::wait(&mut proxy.child).success());
 }

@@ -65,6 +65,18 @@ fn print_identity_token(inv: &Invocation<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The identity token with which the caller calls a service: the account's own, or, of an account that is stood in for,
+/// one that is meant for the service's URL.
+pub fn token_for(inv: &Invocation<'_>, url: &str) -> Result<Secret, Failure> {
+    match inv.args.text("impersonate-service-account") {
+        Some(account) => impersonated_identity_token(inv, account, url),
+        None if has_fixed_token(inv) => {
+            Err(Failure::new("No identity token can be obtained from the current credentials."))
+        }
+        None => refreshed(inv, "id_token"),
+    }
+}
+
 fn print_access_token(inv: &Invocation<'_>) -> Result<(), Failure> {
     let token = match has_fixed_token(inv) || inv.args.has("impersonate-service-account") {
         true => inv.api.token().clone(),

@@ -34,6 +34,7 @@ use error::Failure;
 use grammar::{Args, Parsed};
 use invocation::Invocation;
 use properties::Properties;
+pub use run::proxy::component::run as run_proxy;
 
 /// The gcloud whose behaviour this follows.
 pub const GCLOUD_VERSION: &str = "578.0.0";
@@ -94,7 +95,9 @@ fn invocation<'a>(
         inv.warn(&format!(
             "This command is using service account impersonation. All API calls will be executed as [{account}]."
         ));
-        if !inv.path.ends_with(&["print-identity-token"]) {
+        // These mint a token for that account, which it cannot do for itself.
+        let mints = ["print-identity-token", "proxy"].iter().any(|word| inv.path.ends_with(&[*word]));
+        if !mints {
             let token = auth::impersonated_access_token(&inv, &account)?;
             inv.api = Api::new(inv.api.base(), token);
         }

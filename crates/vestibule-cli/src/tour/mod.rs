@@ -5,7 +5,7 @@
 //! what it should ends the tour with exit code 1, after the cloud was taken down.
 
 mod certificate;
-mod client;
+pub(crate) mod client;
 mod cloud;
 mod script;
 mod show;

@@ -7,6 +7,7 @@ mod jobs;
 mod knative;
 mod logs;
 pub mod policy;
+pub mod proxy;
 mod regions;
 mod replace;
 mod revisions;
@@ -46,6 +47,7 @@ pub fn group() -> Group {
                 .command(policy::set_command())
                 .command(policy::add_command())
                 .command(policy::remove_command())
+                .command(proxy::command())
                 .group(Group::new("logs", "Read logs for Cloud Run services.").command(logs::read_command())),
         )
         .group(
