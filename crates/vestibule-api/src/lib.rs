@@ -66,11 +66,13 @@ mod run_job_tests;
 mod run_tests;
 #[cfg(test)]
 mod testing;
+mod turnstile;
 
 pub use answer::Api;
 pub use call::{Call, Ctx, Reply};
 pub use metadata_server::{Who, serve_metadata};
 pub use registry::{Handler, Methods, PathHandler, Registry};
+pub use turnstile::Turnstile;
 pub use vestibule_control::Error;
 
 use vestibule_control::Control;

@@ -6,8 +6,11 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,13 +21,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vestibule_control::Error;
 
 use crate::Api;
 use crate::envelope::Refusal;
-use crate::held::into_content;
+use crate::held::{KeepOpen, into_content};
+use crate::turnstile::{Course, Turnstile, Way, relay};
 
 /// Longest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 32 << 20;
@@ -44,9 +48,11 @@ const BODY_LIMIT: Duration = Duration::from_secs(60);
 /// Connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// Calls that are being handled at once; more wait their turn. Higher than what may wait for long, so that waiting
-/// calls cannot stop all others.
-const MAX_CALLS: usize = 256;
+/// After another process took over, an idle connection is kept for so long.
+const LEAVE_QUIET: Duration = Duration::from_millis(500);
+
+/// Where leases are asked for.
+const VMS: &str = "/vestibule/v1/vms";
 
 /// How long calls in progress may take to finish after the shutdown began.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -62,18 +68,35 @@ impl Api {
         listener: std::net::TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
+        self.serve_behind(Turnstile::default(), listener, shutdown).await
+    }
+
+    /// The same, with a turnstile in front. After [`Turnstile::leave`] no connection is accepted any more.
+    pub async fn serve_behind(
+        self,
+        turnstile: Turnstile,
+        listener: std::net::TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        let server = Arc::new(Server { api: self, calls: Semaphore::new(MAX_CALLS) });
+        let mut course = turnstile.course();
+        let server = Arc::new(Server { api: self, turnstile });
         let (stop, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         loop {
             while connections.try_join_next().is_some() {}
+            let now = *course.borrow_and_update();
+            if let Course::There(_) = now {
+                break;
+            }
+            let accepts = now == Course::Here && connections.len() < MAX_CONNECTIONS;
             tokio::select! {
                 () = &mut shutdown => break,
+                Ok(()) = course.changed() => {}
                 Some(_) = connections.join_next(), if connections.len() >= MAX_CONNECTIONS => {}
-                accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                accepted = listener.accept(), if accepts => match accepted {
                     Ok((stream, _)) => {
                         connections.spawn(connection(Arc::clone(&server), stream, stopped.clone()));
                     }
@@ -85,6 +108,14 @@ impl Api {
             }
         }
         drop(listener);
+        let is_passed_on = matches!(*course.borrow(), Course::There(_));
+        if is_passed_on {
+            let passed_on = async { while connections.join_next().await.is_some() {} };
+            tokio::select! {
+                () = passed_on => return Ok(()),
+                () = &mut shutdown => {}
+            }
+        }
         stop.send_replace(true);
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
@@ -96,26 +127,51 @@ impl Api {
 
 struct Server {
     api: Api,
-    calls: Semaphore,
+    turnstile: Turnstile,
 }
 
 async fn connection(server: Arc<Server>, stream: TcpStream, mut stopped: watch::Receiver<bool>) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
+    let Ok(handle) = stream.as_fd().try_clone_to_owned().map(Arc::new) else { return };
+    let is_lease = AtomicBool::new(false);
+    let mut course = server.turnstile.course();
     let stopping = stopped.clone();
     let service = service_fn(|request| {
-        let (server, stopping) = (Arc::clone(&server), stopping.clone());
-        async move { Ok::<_, Infallible>(into_content(server.handle(request).await, stopping)) }
+        let (server, stopping, handle, is_lease) = (&server, stopping.clone(), &handle, &is_lease);
+        async move {
+            let response = Arc::clone(server).handle(request).await;
+            if let Some(lease) = response.extensions().get::<KeepOpen>() {
+                server.turnstile.note_lease(&lease.0, handle);
+                is_lease.store(true, Ordering::Relaxed);
+            }
+            Ok::<_, Infallible>(into_content(response, stopping))
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(MAX_HEAD_BYTES);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let stop = async { drop(stopped.wait_for(|stopped| *stopped).await) };
+    let elsewhere = async { drop(course.wait_for(|course| matches!(course, Course::There(_))).await) };
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
         () = stop => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = elsewhere => {
+            if is_lease.load(Ordering::Relaxed) {
+                // It is the other process's by now, which has a handle on it: nothing may be written, not even an end.
+                return;
+            }
+            // A request may be on its way right now.
+            match tokio::time::timeout(LEAVE_QUIET, connection.as_mut()).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = outcome {
@@ -136,13 +192,33 @@ impl Server {
             }
         };
         let server = Arc::clone(&self);
-        let Ok(_turn) = self.calls.acquire().await else {
-            return self.api.refuse(&path, &Error::internal("the call semaphore is closed").into());
+        let _turn = match self.turnstile.enter().await {
+            Some(Way::Here(turn)) => turn,
+            Some(Way::There(to)) => return self.pass_on(&path, to, Request::from_parts(head, body)).await,
+            None => return self.api.refuse(&path, &Error::internal("the turnstile is gone").into()),
         };
         let answered =
             tokio::task::spawn_blocking(move || server.api.answer(Request::from_parts(head, body))).await;
         answered.unwrap_or_else(|error| {
             self.api.refuse(&path, &Error::internal(format!("handler: {error}")).into())
+        })
+    }
+}
+
+impl Server {
+    /// Another process answers. A lease must come to it on a connection of its own, which it will keep.
+    async fn pass_on(&self, path: &str, to: SocketAddr, request: Request<Bytes>) -> Response<Bytes> {
+        let answered = if path == VMS && request.method() == http::Method::POST {
+            Err("the server is being replaced, try again".to_owned())
+        } else {
+            relay(to, request).await
+        };
+        answered.unwrap_or_else(|message| {
+            let mut response = self.api.refuse(path, &Error::Unavailable { context: message }.into());
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
         })
     }
 }

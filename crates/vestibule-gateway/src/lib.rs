@@ -49,7 +49,7 @@ pub trait World: Send + Sync + 'static {
     fn resolve<'a>(&'a self, client: &'a Client, name: &'a str) -> BoxFuture<'a, Vec<Ipv4Addr>>;
 }
 
-/// Serves the gateway on `listener` until `shutdown` completes.
+/// Serves the gateway on `listener` until `shutdown` completes; returns when the connections have ended by themselves.
 pub async fn serve(
     listener: TcpListener,
     vpc: Vpc,
@@ -59,7 +59,10 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::pin!(shutdown);
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
+        let slot = tokio::select! {
+            Ok(slot) = slots.clone().acquire_owned() => slot,
+            () = &mut shutdown => break,
+        };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -69,7 +72,7 @@ pub async fn serve(
                     continue;
                 }
             },
-            () = &mut shutdown => return Ok(()),
+            () = &mut shutdown => break,
         };
         let (vpc, world) = (vpc.clone(), world.clone());
         tokio::spawn(async move {
@@ -79,6 +82,10 @@ pub async fn serve(
             drop(slot);
         });
     }
+    drop(listener);
+    // As many as there are: each connection has one.
+    let _ = slots.acquire_many(MAX_CONNECTIONS as u32).await;
+    Ok(())
 }
 
 /// The first byte tells the protocol: SOCKS5 starts with its version, HTTP with a letter.

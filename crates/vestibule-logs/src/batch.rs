@@ -67,6 +67,8 @@ pub(crate) enum Message {
     Append(Batch, SyncSender<Result<(), String>>),
     /// Answer when all that was sent before is written.
     Flush(SyncSender<()>),
+    /// Close the files, and wait for what comes of it.
+    Release(crate::store::Release),
     /// Write no more.
     Stop,
     /// Hide all entries of this log that were written before.

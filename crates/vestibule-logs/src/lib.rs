@@ -29,4 +29,6 @@ pub use container::{ContainerLog, Stream, container_line};
 pub use filter::{Filter, FilterError};
 pub use names::LogName;
 pub use severity::Severity;
-pub use store::{ListRequest, LogLimits, LogStore, Order, Page, Query, QueryError, WriteError};
+pub use store::{
+    Forward, ListRequest, LogLimits, LogStore, Order, Page, Query, QueryError, Released, WriteError,
+};

@@ -1,8 +1,11 @@
 //! Takes connections from a listening socket.
 
+use std::cell::Cell;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -14,12 +17,34 @@ use crate::site::Slot;
 use crate::worker::Worker;
 
 /// A listening socket that is being accepted from.
-pub(crate) struct Accepting(Rc<Notify>);
+pub(crate) struct Accepting {
+    end: Rc<End>,
+    listener: Rc<TcpListener>,
+}
+
+/// How accepting ends.
+#[derive(Default)]
+struct End {
+    told: Notify,
+    /// Another process accepts from the same socket: what waits in its queue is not ours any more.
+    is_passed_on: Cell<bool>,
+}
 
 impl Accepting {
     /// Accepts what waits in the queue already, and closes the socket.
     pub(crate) fn stop(&self) {
-        self.0.notify_one();
+        self.end.told.notify_one();
+    }
+
+    /// Closes this process's handle on the socket, and leaves what waits to the others.
+    pub(crate) fn pass_on(&self) {
+        self.end.is_passed_on.set(true);
+        self.stop();
+    }
+
+    /// Another handle on the socket.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
     }
 }
 
@@ -30,22 +55,28 @@ pub(crate) fn start(
     socket: std::net::TcpListener,
 ) -> io::Result<Accepting> {
     socket.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(socket)?;
-    let stop = Rc::new(Notify::new());
-    spawn_local(run(worker.clone(), slot.clone(), listener, stop.clone()));
-    Ok(Accepting(stop))
+    let listener = Rc::new(TcpListener::from_std(socket)?);
+    let end = Rc::new(End::default());
+    spawn_local(run(worker.clone(), slot.clone(), listener.clone(), end.clone()));
+    Ok(Accepting { end, listener })
 }
 
-async fn run(worker: Rc<Worker>, slot: Rc<Slot>, listener: TcpListener, stop: Rc<Notify>) {
+async fn run(worker: Rc<Worker>, slot: Rc<Slot>, listener: Rc<TcpListener>, end: Rc<End>) {
     tokio::select! {
         biased;
-        () = stop.notified() => {}
-        () = accept_all(&worker, &slot, &listener) => {}
+        () = end.told.notified() => {}
+        () = async {
+            worker.may_accept().await;
+            accept_all(&worker, &slot, &listener).await;
+        } => {}
     }
-    let Ok(socket) = listener.into_std() else { return };
-    while let Ok((stream, remote)) = socket.accept() {
+    let socket = SockRef::from(&*listener);
+    while !end.is_passed_on.get()
+        && let Ok((stream, remote)) = socket.accept()
+    {
+        let stream = std::net::TcpStream::from(stream);
         let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = stream {
+        if let (Ok(stream), Some(remote)) = (stream, remote.as_socket()) {
             take(&worker, &slot, stream, remote);
         }
     }

@@ -67,4 +67,4 @@ mod upload;
 mod upstream;
 mod worker;
 
-pub use proxy::{Dependencies, ListenerError, Proxy, ProxyConfig};
+pub use proxy::{Dependencies, ListenerError, Listening, Proxy, ProxyConfig};

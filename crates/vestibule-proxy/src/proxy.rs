@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use vestibule_logs::LogSink;
 use vestibule_run::front;
 use vestibule_vpc::{NetworkId, Vpc};
@@ -33,6 +34,8 @@ pub struct ProxyConfig {
     /// Clients may speak HTTP/2 without TLS where they know that the server does ("prior knowledge", RFC 9113 section
     /// 3.3). Default: no, as with Google's load balancers.
     pub clear_http2: bool,
+    /// Everything is made ready, and no connection is accepted before this says `true`. Default: at once.
+    pub open: Option<watch::Receiver<bool>>,
 }
 
 impl Default for ProxyConfig {
@@ -42,6 +45,7 @@ impl Default for ProxyConfig {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             clear_http2: false,
+            open: None,
         }
     }
 }
@@ -75,6 +79,15 @@ struct WorkerHandle {
 struct Applied {
     generation: u64,
     bound: HashSet<Key>,
+    /// Sockets of the machine that another process listened on.
+    inherited: HashMap<SocketAddr, Vec<TcpListener>>,
+}
+
+/// The listening sockets of an address, one a worker.
+#[derive(Debug)]
+pub struct Listening {
+    pub at: FrontAddress,
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// A listener that could not be opened. Everything else of the snapshot is served.
@@ -125,7 +138,7 @@ impl Proxy {
             return Ok(());
         }
         let (serve, mut errors) = self.wanted(&snapshot);
-        let mut sockets = self.bind(&serve, &mut applied.bound, &mut errors);
+        let mut sockets = self.bind(&serve, &mut applied, &mut errors);
         let serve = Arc::new(serve);
         let mut pending = Vec::new();
         for worker in &self.workers {
@@ -155,13 +168,45 @@ impl Proxy {
     /// requests under way are finished. What is not done by `within` is cut off. Returns when all is over; snapshots
     /// that are applied afterwards change nothing.
     pub fn drain(&self, within: Duration) {
+        self.end(within, false);
+    }
+
+    /// The same, while another process accepts from the same sockets: no new connection is taken.
+    pub fn leave(&self, within: Duration) {
+        self.end(within, true);
+    }
+
+    fn end(&self, within: Duration, passed_on: bool) {
         for worker in &self.workers {
             if let Some(commands) = lock(&worker.commands).take() {
                 // Ended already: fine.
-                let _ = commands.blocking_send(Command::Drain { within });
+                let _ = commands.blocking_send(Command::Drain { within, passed_on });
             }
         }
         self.workers.iter().for_each(WorkerHandle::join);
+    }
+
+    /// Handles on every socket that is listened on, for another process to accept from. Fails where a worker has not all
+    /// of them.
+    pub fn listening(&self) -> io::Result<Vec<Listening>> {
+        let applied = lock(&self.applied);
+        let mut found: HashMap<Key, Vec<OwnedFd>> = HashMap::new();
+        for worker in &self.workers {
+            for (key, socket) in worker.share()? {
+                found.entry(key).or_default().push(socket);
+            }
+        }
+        if let Some(missing) =
+            applied.bound.iter().find(|key| found.get(*key).map_or(0, Vec::len) < self.workers.len())
+        {
+            return Err(io::Error::other(format!("a worker does not listen on {missing:?}")));
+        }
+        Ok(found.into_iter().map(|(key, sockets)| Listening { at: key.into(), sockets }).collect())
+    }
+
+    /// Sockets for addresses of the machine, to be used in the place of new ones; as many as there are workers.
+    pub fn inherit(&self, address: SocketAddr, sockets: Vec<TcpListener>) {
+        lock(&self.applied).inherited.insert(address, sockets);
     }
 
     /// What a snapshot asks for, each address once.
@@ -189,15 +234,19 @@ impl Proxy {
     fn bind(
         &self,
         serve: &[(Key, Serve)],
-        bound: &mut HashSet<Key>,
+        applied: &mut Applied,
         errors: &mut Vec<ListenerError>,
     ) -> HashMap<Key, Vec<TcpListener>> {
+        let Applied { bound, inherited, .. } = applied;
         let mut sockets = HashMap::new();
         for (key, serve) in serve.iter().filter(|(key, _)| !bound.contains(key)).collect::<Vec<_>>() {
             let count = self.workers.len();
             let opened = match key {
                 Key::Listener { network, ip, port } => self.vpc.listen_tcp(network, *ip, *port, count),
-                Key::Front(address) => (0..count).map(|_| listen_local(*address)).collect(),
+                Key::Front(address) => match inherited.remove(address).filter(|list| list.len() == count) {
+                    Some(list) => Ok(list),
+                    None => (0..count).map(|_| listen_local(*address)).collect(),
+                },
             };
             match opened {
                 Ok(list) => {
@@ -245,6 +294,15 @@ impl WorkerHandle {
         let commands = lock(&self.commands).clone()?;
         commands.blocking_send(command).ok()?;
         Some(receiver)
+    }
+
+    /// Handles on the sockets that it listens on.
+    fn share(&self) -> io::Result<Vec<(Key, OwnedFd)>> {
+        let gone = || io::Error::other("a proxy worker has ended");
+        let (reply, answer) = sync_channel(1);
+        let commands = lock(&self.commands).clone().ok_or_else(gone)?;
+        commands.blocking_send(Command::Share { reply }).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())
     }
 
     /// Waits for its end.
@@ -299,6 +357,15 @@ impl Key {
         match self {
             Key::Listener { network, ip, .. } => Some((network.clone(), *ip)),
             Key::Front(_) => None,
+        }
+    }
+}
+
+impl From<Key> for FrontAddress {
+    fn from(key: Key) -> FrontAddress {
+        match key {
+            Key::Listener { network, ip, port } => FrontAddress::Network { network, ip, port },
+            Key::Front(address) => FrontAddress::Machine(address),
         }
     }
 }

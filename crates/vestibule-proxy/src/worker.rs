@@ -5,13 +5,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalRuntime};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
 use vestibule_run::front;
 use vestibule_vpc::{NetworkId, Vpc};
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
     /// Copies of requests that are on their way.
     pub(crate) mirrors: Rc<Cell<usize>>,
     vpc: Vpc,
+    /// Nothing is accepted before it says so.
+    open: Option<watch::Receiver<bool>>,
     draining: Cell<bool>,
     /// This worker's share.
     limits: Limits,
@@ -84,8 +87,10 @@ pub(crate) enum Command {
         sockets: HashMap<Key, std::net::TcpListener>,
         done: SyncSender<()>,
     },
-    /// Finish what is under way, and end by then.
-    Drain { within: Duration },
+    /// Tell which sockets are listened on.
+    Share { reply: SyncSender<Vec<(Key, OwnedFd)>> },
+    /// Finish what is under way, and end by then. `passed_on`: another process accepts from the same sockets.
+    Drain { within: Duration, passed_on: bool },
 }
 
 /// Runs a worker on the calling thread until it was drained or nobody can tell it anything any more.
@@ -133,9 +138,22 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                 // Nobody waits any more: fine.
                 let _ = done.send(());
             }
-            Command::Drain { within } => return drain(worker, &mut listening, within).await,
+            Command::Share { reply } => drop(reply.send(share(&listening))),
+            Command::Drain { within, passed_on: false } => {
+                return drain(worker, &mut listening, within).await;
+            }
+            Command::Drain { within, passed_on: true } => {
+                listening.drain().for_each(|(_, (_, accepting))| accepting.pass_on());
+                return drain(worker, &mut listening, within).await;
+            }
         }
     }
+}
+
+/// Another handle on every socket. One that cannot be shared was told of by whoever misses it.
+fn share(listening: &Listening) -> Vec<(Key, OwnedFd)> {
+    let shared = listening.iter().map(|(key, (_, accepting))| Some((key.clone(), accepting.share().ok()?)));
+    shared.flatten().collect()
 }
 
 fn apply(
@@ -182,7 +200,7 @@ async fn drain(worker: &Rc<Worker>, listening: &mut Listening, within: Duration)
     let accept = within.mul_f64(DRAIN_ACCEPT_SHARE);
     while start.elapsed() < within {
         let quiet = worker.connections.get() == 0
-            && worker.changed.get().max(start).elapsed() >= DRAIN_QUIET.min(accept);
+            && (listening.is_empty() || worker.changed.get().max(start).elapsed() >= DRAIN_QUIET.min(accept));
         if quiet {
             break;
         }
@@ -227,6 +245,7 @@ impl Worker {
             crew: Rc::default(),
             dates: Dates::default(),
             vpc: dependencies.vpc,
+            open: config.open.clone(),
             draining: Cell::new(false),
             limits: config.limits.share(config.workers),
             requests: Cell::new(0),
@@ -243,6 +262,14 @@ impl Worker {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Waits until connections may be accepted.
+    pub(crate) async fn may_accept(&self) {
+        if let Some(open) = &self.open {
+            // Nobody is left who could say so: the process is about to end, one way or the other.
+            let _ = open.clone().wait_for(|open| *open).await;
+        }
     }
 
     /// The client's address as the network of the site knows it.

@@ -65,6 +65,11 @@ impl Jobs {
         }
     }
 
+    /// The executions that are under way.
+    pub(crate) fn executions(&self) -> Vec<ExecutionKey> {
+        self.lock().keys().cloned().collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<ExecutionKey, watch::Sender<Course>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Dependencies, RuntimeConfig};
-use crate::desired::{Desired, Revision, Service, ServiceKey};
+use crate::desired::{Desired, ExecutionKey, Revision, Service, ServiceKey};
 use crate::driver::choice::Drivers;
 use crate::driver::container::clone::keep_descriptors;
 use crate::driver::process::ProcessDriver;
@@ -236,6 +236,11 @@ impl Runtime {
     /// Every instance there is.
     pub fn status(&self) -> Vec<InstanceStatus> {
         self.context.registry.list()
+    }
+
+    /// Executions of jobs that are wanted, and not known to have ended.
+    pub fn executions(&self) -> Vec<ExecutionKey> {
+        self.jobs.executions()
     }
 
     /// How many instances of each service were started since this runtime was.

@@ -35,6 +35,8 @@ pub(crate) trait Disk: Send {
     fn reload(&mut self) -> Result<View, String>;
     /// The revision on disk, through a fresh connection. Cheaper than [`Disk::reload`].
     fn reopen(&mut self) -> Result<Revision, String>;
+    /// Closes the files, until the next [`Disk::reopen`].
+    fn close(&mut self);
 }
 
 /// The real disk.
@@ -111,6 +113,10 @@ impl Disk for Sqlite {
     fn reopen(&mut self) -> Result<Revision, String> {
         self.connection = None;
         read_revision(self.connection()?).map_err(|e| e.to_string())
+    }
+
+    fn close(&mut self) {
+        self.connection = None;
     }
 }
 

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod disk;
+mod handover;
 mod history;
 mod lock;
 mod store;
@@ -20,6 +21,7 @@ mod watch;
 mod writer;
 
 pub use disk::SCHEMA_VERSION;
+pub use handover::Released;
 pub use history::HISTORY_EVENTS;
 pub use store::{OpenError, Store};
 pub use txn::{CommitError, MAX_DEPTH};

@@ -1,10 +1,11 @@
 //! Opening the store, reading it, writing to it.
 
 use crate::disk::{Disk, Sqlite};
+use crate::handover::{Holding, Release, Released};
 use crate::history::HISTORY_EVENTS;
 use crate::lock::{DirLock, LockError};
 use crate::txn::depth_ok;
-use crate::writer::{QUEUE_TRANSACTIONS, Request, Shared, Writer};
+use crate::writer::{Message, QUEUE_TRANSACTIONS, Request, Shared, Writer};
 use crate::{CommitError, Op, Revision, Txn, View, Watch};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -77,6 +78,23 @@ impl Store {
     /// Opens the store in a directory, which is made (for its owner alone) if it is missing. Holds the directory
     /// exclusively.
     pub fn open(dir: &Path) -> Result<Store, OpenError> {
+        Store::open_with(dir, None)
+    }
+
+    /// The same, and transactions wait for [`Store::begin`].
+    pub fn open_held(dir: &Path) -> Result<Store, OpenError> {
+        let (hold, holding) = Holding::new();
+        let store = Store::open_with(dir, Some(holding))?;
+        *store.0.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
+        Ok(store)
+    }
+
+    /// Lets the transactions of a store that was opened on hold be made.
+    pub fn begin(&self) {
+        drop(self.0.hold.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn open_with(dir: &Path, hold: Option<Holding>) -> Result<Store, OpenError> {
         let io_error = |e| OpenError::Io(dir.to_owned(), e);
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)?;
         let lock = DirLock::take(dir).map_err(|e| match e {
@@ -84,7 +102,19 @@ impl Store {
             LockError::Io(e) => io_error(e),
         })?;
         let (disk, view) = Sqlite::open(dir)?;
-        Store::start(disk, view, Some(lock), HISTORY_EVENTS).map_err(io_error)
+        Store::start_held(disk, view, Some((dir.to_owned(), lock)), HISTORY_EVENTS, hold).map_err(io_error)
+    }
+
+    /// Finishes the transactions that wait, closes the files and lets another process open the directory. What is read
+    /// from this store stays as it is; what is written waits.
+    pub fn release(&self) -> Result<Released, CommitError> {
+        let dir = self.0.dir.clone().ok_or(CommitError::Closed)?;
+        let (done, answer) = sync_channel(1);
+        let (asked, released) = Release::new(dir, done);
+        let messages = self.0.messages().ok_or(CommitError::Closed)?;
+        messages.send(Message::Release(asked)).map_err(|_| CommitError::Closed)?;
+        answer.recv().map_err(|_| CommitError::Closed)?;
+        Ok(released)
     }
 
     /// The documents of a directory as they are committed now, for whoever only wants to look: the directory is not held,
@@ -93,21 +123,32 @@ impl Store {
         Sqlite::peek(dir)
     }
 
+    /// Starts the writer over an opened disk that is no directory of anybody's.
+    #[cfg(test)]
+    pub(crate) fn start(disk: impl Disk + 'static, view: View, history_events: usize) -> io::Result<Store> {
+        Store::start_held(disk, view, None, history_events, None)
+    }
+
     /// Starts the writer over an opened disk.
-    pub(crate) fn start(
+    fn start_held(
         disk: impl Disk + 'static,
         view: View,
-        lock: Option<DirLock>,
+        place: Option<(PathBuf, DirLock)>,
         history_events: usize,
+        hold: Option<Holding>,
     ) -> io::Result<Store> {
         let shared = Arc::new(Shared::new(view, history_events));
-        let (requests, receiver) = sync_channel(QUEUE_TRANSACTIONS);
-        let writer = Writer::new(disk, shared.clone());
-        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
-            writer.run(&receiver);
-            drop(lock);
-        })?;
-        Ok(Store(Arc::new(Inner { shared, writer: Mutex::new(Some((requests, thread))) })))
+        let (messages, receiver) = sync_channel(QUEUE_TRANSACTIONS);
+        let (dir, lock) = place.unzip();
+        let writer = Writer::new(disk, shared.clone(), lock);
+        let run = move || writer.run(&receiver, hold);
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(run)?;
+        Ok(Store(Arc::new(Inner {
+            shared,
+            dir,
+            hold: Mutex::default(),
+            writer: Mutex::new(Some((messages, thread))),
+        })))
     }
 
     /// All documents as they are now.
@@ -120,8 +161,9 @@ impl Store {
     pub fn commit(&self, txn: Txn) -> Result<Revision, CommitError> {
         let texts = txn.ops.iter().map(text).collect::<Result<Vec<_>, _>>()?;
         let (reply, answer) = sync_channel(1);
-        let requests = self.0.requests().ok_or(CommitError::Closed)?;
-        requests.send(Request { txn, texts, reply }).map_err(|_| CommitError::Closed)?;
+        let messages = self.0.messages().ok_or(CommitError::Closed)?;
+        let request = Message::Commit(Request { txn, texts, reply });
+        messages.send(request).map_err(|_| CommitError::Closed)?;
         answer.recv().unwrap_or(Err(CommitError::Closed))
     }
 
@@ -153,7 +195,11 @@ fn text(op: &Op) -> Result<Option<String>, CommitError> {
 /// What the clones of a store share.
 pub(crate) struct Inner {
     shared: Arc<Shared>,
-    writer: Mutex<Option<(SyncSender<Request>, JoinHandle<()>)>>,
+    /// The directory that is held.
+    dir: Option<PathBuf>,
+    /// Transactions wait until it is dropped.
+    hold: Mutex<Option<SyncSender<()>>>,
+    writer: Mutex<Option<(SyncSender<Message>, JoinHandle<()>)>>,
 }
 
 impl Inner {
@@ -161,18 +207,19 @@ impl Inner {
         &self.shared
     }
 
-    fn requests(&self) -> Option<SyncSender<Request>> {
+    fn messages(&self) -> Option<SyncSender<Message>> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.as_ref().map(|(requests, _)| requests.clone())
+        writer.as_ref().map(|(messages, _)| messages.clone())
     }
 }
 
 impl Drop for Inner {
     /// Waits for the writer, so that the directory can be opened again as soon as the last handle is gone.
     fn drop(&mut self) {
+        drop(self.hold.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((requests, thread)) = writer {
-            drop(requests);
+        if let Some((messages, thread)) = writer {
+            drop(messages);
             if thread.join().is_err() {
                 tracing::error!("the store's writer had panicked");
             }

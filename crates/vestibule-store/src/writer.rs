@@ -9,7 +9,9 @@
 //! so it is shown then. Its caller was told that the outcome is an error, not that it never happened.
 
 use crate::disk::{Disk, Row};
+use crate::handover::{Holding, Release, release};
 use crate::history::History;
+use crate::lock::DirLock;
 use crate::watch::Wakers;
 use crate::{CommitError, Event, Op, Revision, Txn, View};
 use arc_swap::ArcSwap;
@@ -31,6 +33,13 @@ pub(crate) struct Request {
     /// thread.
     pub(crate) texts: Vec<Option<String>>,
     pub(crate) reply: SyncSender<Result<Revision, CommitError>>,
+}
+
+/// What the writer is told.
+pub(crate) enum Message {
+    Commit(Request),
+    /// Close the files and let go of the directory.
+    Release(Release),
 }
 
 /// What readers see.
@@ -92,10 +101,12 @@ impl Shared {
 }
 
 pub(crate) struct Writer<D> {
-    disk: D,
-    shared: std::sync::Arc<Shared>,
+    pub(crate) disk: D,
+    pub(crate) shared: std::sync::Arc<Shared>,
     /// A commit failed; what is on disk must be looked at before the next one.
-    suspect: bool,
+    pub(crate) suspect: bool,
+    /// The directory is ours as long as this is here.
+    pub(crate) lock: Option<DirLock>,
 }
 
 /// One commit of a group, ready for the disk.
@@ -107,26 +118,34 @@ struct Commit {
 type Answer = (SyncSender<Result<Revision, CommitError>>, Result<Revision, CommitError>);
 
 impl<D: Disk> Writer<D> {
-    pub(crate) fn new(disk: D, shared: std::sync::Arc<Shared>) -> Writer<D> {
-        Writer { disk, shared, suspect: false }
+    pub(crate) fn new(disk: D, shared: std::sync::Arc<Shared>, lock: Option<DirLock>) -> Writer<D> {
+        Writer { disk, shared, suspect: false, lock }
     }
 
-    /// Works until every sender is gone.
-    pub(crate) fn run(mut self, requests: &Receiver<Request>) {
-        while let Ok(first) = requests.recv() {
-            let mut group = vec![first];
-            while group.len() < GROUP_TRANSACTIONS {
-                let Ok(next) = requests.try_recv() else { break };
-                group.push(next);
-            }
+    /// Works until every sender is gone, or the directory was given away for good. `hold`: transactions wait until it
+    /// is over.
+    pub(crate) fn run(mut self, messages: &Receiver<Message>, hold: Option<Holding>) {
+        if let Some(hold) = hold {
+            hold.wait();
+        }
+        while let Ok(first) = messages.recv() {
+            let (group, then) = gather(first, messages);
             for (reply, result) in self.commit_group(group) {
                 // A caller that went away has no use for the answer.
                 let _ = reply.send(result);
+            }
+            if let Some(asked) = then
+                && !release(&mut self, asked)
+            {
+                return;
             }
         }
     }
 
     fn commit_group(&mut self, group: Vec<Request>) -> Vec<Answer> {
+        if group.is_empty() {
+            return Vec::new();
+        }
         if let Err(why) = self.settle() {
             return refuse_all(group.into_iter().map(|r| r.reply), &why);
         }
@@ -165,7 +184,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// After a failure: makes memory and disk agree again.
-    fn settle(&mut self) -> Result<(), String> {
+    pub(crate) fn settle(&mut self) -> Result<(), String> {
         if !self.suspect {
             return Ok(());
         }
@@ -178,6 +197,20 @@ impl<D: Disk> Writer<D> {
         self.suspect = false;
         Ok(())
     }
+}
+
+/// The transactions that are waiting, as many as share a flush, and what was asked behind them.
+fn gather(first: Message, messages: &Receiver<Message>) -> (Vec<Request>, Option<Release>) {
+    let mut group = Vec::new();
+    let mut next = Some(first);
+    while let Some(message) = next {
+        match message {
+            Message::Commit(request) => group.push(request),
+            Message::Release(asked) => return (group, Some(asked)),
+        }
+        next = if group.len() < GROUP_TRANSACTIONS { messages.try_recv().ok() } else { None };
+    }
+    (group, None)
 }
 
 /// Judges one transaction against the view, and applies it when it passes.

@@ -10,6 +10,7 @@ mod address;
 mod connect;
 pub mod firewall;
 mod guest;
+pub mod inheritance;
 mod intervals;
 mod loopback;
 pub mod namespace;
@@ -17,12 +18,15 @@ pub mod namespace;
 pub use address::{NetworkId, Subnet};
 pub use firewall::FirewallRule;
 pub use guest::Guest;
+pub use inheritance::{Estate, SocketPlace};
 pub use intervals::{Addresses, Intervals, Ports};
 pub use loopback::Loopback;
 pub use namespace::Namespaces;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// How the networks of this machine are realised.
@@ -81,6 +85,12 @@ pub trait Driver: Send + Sync {
     fn source_for(&self, network: &NetworkId, ip: Ipv4Addr) -> io::Result<SocketAddr>;
     /// Forgets the private address: its local stand-in may be used again.
     fn release(&self, network: &NetworkId, ip: Ipv4Addr);
+    /// Everything that another process needs to go on with these networks while this one comes to its end. Sockets that
+    /// listen are not in it.
+    fn estate(&self) -> io::Result<Estate>;
+    /// Has [`Driver::listen_tcp`] and [`Driver::bind_udp`] hand out these instead of new ones. What was not asked for
+    /// is closed by the next call.
+    fn inherit(&self, sockets: HashMap<SocketPlace, Vec<OwnedFd>>);
 }
 
 /// The networks of this process. Cheap to clone.

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{Driver, Mode, NetworkId, connect};
+use serde_json::{Value, json};
+
+use crate::inheritance::{Inherited, LEFT_BEHIND, address, duplicate, network, unreadable};
+use crate::{Driver, Estate, Mode, NetworkId, SocketPlace, connect};
 
 /// Connections that may wait in a listener's accept queue.
 const BACKLOG: i32 = 4096;
@@ -33,7 +37,8 @@ const LAST_STAND_IN: u16 = 0xfffe;
 pub struct Loopback {
     octet: u8,
     /// Held for its lifetime: the claim on 127.`octet`.0.0/16.
-    _claim: UnixListener,
+    claim: UnixListener,
+    inherited: Inherited,
     state: Mutex<State>,
     /// Stand-in to private address. Read at every accept, without a lock.
     peers: ArcSwap<HashMap<Ipv4Addr, (NetworkId, Ipv4Addr)>>,
@@ -70,10 +75,24 @@ impl Loopback {
     fn with_claim(octet: u8, claim: UnixListener) -> Loopback {
         Loopback {
             octet,
-            _claim: claim,
+            claim,
+            inherited: Inherited::default(),
             state: Mutex::new(State { next: 1, ..State::default() }),
             peers: ArcSwap::default(),
         }
+    }
+
+    /// Goes on with what [`Driver::estate`] of another process described.
+    pub fn adopt(estate: Estate) -> io::Result<Loopback> {
+        let wrong = || unreadable("its loopback addresses");
+        let claim = estate.descriptors.into_iter().next().ok_or_else(wrong)?;
+        let octet =
+            estate.state["octet"].as_u64().and_then(|octet| octet.try_into().ok()).ok_or_else(wrong)?;
+        let loopback = Loopback::with_claim(octet, claim.into());
+        let (state, peers) = State::from_json(&estate.state).ok_or_else(wrong)?;
+        *loopback.state() = state;
+        loopback.peers.store(peers.into());
+        Ok(loopback)
     }
 
     /// The /16 that this process claimed, as its first address.
@@ -104,7 +123,40 @@ impl Loopback {
     }
 }
 
+type Peers = HashMap<Ipv4Addr, (NetworkId, Ipv4Addr)>;
+
 impl State {
+    /// For the next process. It begins behind some stand-ins that are left to this one.
+    fn to_json(&self) -> Value {
+        let stand_ins = self.stand_ins.iter().map(|((network, ip), at)| json!([network.as_str(), ip, at]));
+        let located =
+            self.located.iter().map(|((network, ip, port), at)| json!([network.as_str(), ip, port, at]));
+        json!({
+            "standIns": stand_ins.collect::<Vec<_>>(),
+            "located": located.collect::<Vec<_>>(),
+            "freed": self.freed,
+            "next": self.next.saturating_add(LEFT_BEHIND).min(LAST_STAND_IN),
+        })
+    }
+
+    fn from_json(json: &Value) -> Option<(State, Peers)> {
+        let mut state = State::default();
+        let mut peers = Peers::new();
+        for row in json["standIns"].as_array()? {
+            let (of, ip, at) = (network(&row[0])?, address(&row[1])?, address(&row[2])?);
+            state.stand_ins.insert((of.clone(), ip), at);
+            peers.insert(at, (of, ip));
+        }
+        for row in json["located"].as_array()? {
+            let port = row[2].as_u64()?.try_into().ok()?;
+            let at = row[3].as_str()?.parse().ok()?;
+            state.located.insert((network(&row[0])?, address(&row[1])?, port), at);
+        }
+        state.freed = json["freed"].as_array()?.iter().map(address).collect::<Option<_>>()?;
+        state.next = json["next"].as_u64()?.try_into().ok()?;
+        Some((state, peers))
+    }
+
     /// A stand-in that nothing uses. Fresh ones first, so that a freed one rests as long as it can.
     fn free_stand_in(&mut self, octet: u8) -> io::Result<Ipv4Addr> {
         if self.next < LAST_STAND_IN {
@@ -136,6 +188,9 @@ impl Driver for Loopback {
         count: usize,
     ) -> io::Result<Vec<TcpListener>> {
         let stand_in = self.stand_in(network, ip)?;
+        if let Some(listeners) = self.inherited.tcp(network, ip, port, count) {
+            return Ok(listeners);
+        }
         let known = self.locate(network, ip, port);
         let first = bind_first(stand_in, port, known, Type::STREAM)?;
         let at = local_v4(&first)?;
@@ -156,6 +211,9 @@ impl Driver for Loopback {
 
     fn bind_udp(&self, network: &NetworkId, ip: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
         let stand_in = self.stand_in(network, ip)?;
+        if let Some(socket) = self.inherited.udp(network, ip, port) {
+            return Ok(socket);
+        }
         let known = self.locate(network, ip, port);
         let socket = bind_first(stand_in, port, known, Type::DGRAM)?;
         let at = local_v4(&socket)?;
@@ -208,6 +266,17 @@ impl Driver for Loopback {
             peers.remove(&stand_in);
             self.peers.store(peers.into());
         }
+    }
+
+    fn estate(&self) -> io::Result<Estate> {
+        let state = self.state();
+        let mut json = state.to_json();
+        json["octet"] = self.octet.into();
+        Ok(Estate { state: json, descriptors: vec![duplicate(&self.claim)?] })
+    }
+
+    fn inherit(&self, sockets: HashMap<SocketPlace, Vec<OwnedFd>>) {
+        self.inherited.put(sockets);
     }
 }
 

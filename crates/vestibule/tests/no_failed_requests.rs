@@ -11,6 +11,8 @@ mod world;
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -32,14 +34,15 @@ fn wanted(name: &str, default: usize) -> usize {
 }
 
 /// A connection to the virtual IP, through the gateway.
-struct Client(BufReader<TcpStream>);
+/// The second value: the last answer ends it.
+struct Client(BufReader<TcpStream>, bool);
 
 impl Client {
     fn connect(gateway: &str) -> io::Result<Client> {
         let stream = TcpStream::connect(gateway)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut client = Client(BufReader::new(stream));
+        let mut client = Client(BufReader::new(stream), false);
         client.0.get_mut().write_all(b"CONNECT 10.0.0.100:80 HTTP/1.1\r\nHost: 10.0.0.100:80\r\n\r\n")?;
         match client.head()?.0 {
             200 => Ok(client),
@@ -68,6 +71,8 @@ impl Client {
                 status = line.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
             } else if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap_or(0);
+            } else if line == "connection: close" {
+                self.1 = true;
             } else if line.is_empty() {
                 break;
             }
@@ -77,7 +82,11 @@ impl Client {
 }
 
 fn start() -> World {
-    let world = World::start_with("loopback", &["--idle-timeout=1"]);
+    start_in("loopback")
+}
+
+fn start_in(network_mode: &'static str) -> World {
+    let world = World::start_with(network_mode, &["--idle-timeout=1"]);
     world.published_setup();
     let grant = "--member=allUsers --role=roles/run.invoker";
     world.ok(&format!("run services add-iam-policy-binding {SERVICE} {REGION} {grant}"));
@@ -189,6 +198,157 @@ fn a_killed_server_is_back_at_once_and_leaves_nothing() {
     assert!(world.stop().success());
     let left = until(|| processes_of(&state), Vec::is_empty);
     assert!(left.is_empty(), "outlives the server: {left:?}");
+}
+
+/// Takeovers; `VESTIBULE_TAKEOVERS` asks for more.
+const TAKEOVERS: usize = 3;
+
+#[test]
+fn none_fails_while_servers_take_over_from_each_other() {
+    let mut world = start_in("loopback");
+    let over = AtomicBool::new(false);
+    let (gateway, api) = (world.ready("gateway").to_owned(), world.api().to_owned());
+    let (served, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let names = "compute networks list --format=value(name)";
+    std::thread::scope(|scope| {
+        for keeps in [true, false] {
+            let (gateway, over, served) = (&gateway, &over, &served);
+            scope.spawn(move || {
+                let mut client = None;
+                while !over.load(Ordering::Relaxed) {
+                    let mut now = match client.take() {
+                        Some(client) => client,
+                        None => Client::connect(gateway).unwrap(),
+                    };
+                    assert_eq!(now.get("/").unwrap(), 200);
+                    served.fetch_add(1, Ordering::Relaxed);
+                    client = Some(now).filter(|client| keeps && !client.1);
+                }
+            });
+        }
+        let (calls, api, over_) = (&calls, api.trim_start_matches("http://"), &over);
+        scope.spawn(move || {
+            while !over_.load(Ordering::Relaxed) {
+                let mut client = Client(BufReader::new(TcpStream::connect(api).unwrap()), false);
+                assert_eq!(client.get("/vestibule/v1/status").unwrap(), 200);
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let guard = Over(&over);
+        // A client of the network that stays, and asks again when it is told to.
+        let mut stays = world.command(world::BINARY);
+        stays.args(["vm", "run", "--network", "my-vpc", "--subnet", "my-subnet", "--", "sh", "-c"]);
+        stays.arg("while read line; do curl -sS -o /dev/null -w '%{http_code}\\n' http://10.0.0.100/; done");
+        let mut stays = stays.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut ask, mut answers) =
+            (stays.stdin.take().unwrap(), BufReader::new(stays.stdout.take().unwrap()).lines());
+        for round in 0..wanted("VESTIBULE_TAKEOVERS", TAKEOVERS) {
+            ask.write_all(b"\n").unwrap();
+            assert_eq!(answers.next().unwrap().unwrap(), "200", "round {round}");
+            // A request that is under way before, and ends after the new server is ready: the old one waits for it.
+            let mut slow = Client::connect(&gateway).unwrap();
+            let head = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 2\r\n\r\n1";
+            slow.0.get_mut().write_all(head).unwrap();
+            let slow = std::thread::spawn(move || {
+                sleep(Duration::from_millis(1_000));
+                slow.0.get_mut().write_all(b"2").unwrap();
+                slow.head().unwrap().0
+            });
+            assert!(world.take_over().success());
+            assert_eq!(slow.join().unwrap(), 200, "round {round}");
+            assert!(world.ok(names).contains("my-vpc"));
+            ask.write_all(b"\n").unwrap();
+            assert_eq!(answers.next().unwrap().unwrap(), "200", "round {round}");
+        }
+        drop(ask);
+        assert!(stays.wait().unwrap().success());
+        drop(guard);
+    });
+    println!("{} requests and {} calls, none failed", served.into_inner(), calls.into_inner());
+    assert!(world.stop().success());
+    let left = until(|| processes_of(&world.path("state")), Vec::is_empty);
+    assert!(left.is_empty(), "outlives the server: {left:?}");
+    assert!(!world.path("state/takeover.sock").exists());
+}
+
+/// Ends the load, also when a test fails.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A server that cannot take over says why, and the running one goes on, at whatever point the new one ends.
+#[test]
+fn a_takeover_that_fails_changes_nothing() {
+    let mut world = start_in("loopback");
+    let works = |world: &World| {
+        assert_eq!(Client::connect(world.ready("gateway")).unwrap().get("/").unwrap(), 200);
+        let name = format!("n{}", fastrand::u32(..));
+        world.ok(&format!("compute networks create {name} --subnet-mode=custom"));
+        world.ok(&format!("compute networks delete {name} --quiet"));
+    };
+    let free = "127.0.0.1:0";
+    for (flags, why) in [
+        (vec!["--takeover", "--api-listen", "127.0.0.1:9"], "--api-listen is 127.0.0.1:9"),
+        (vec!["--takeover", "--api-listen", free, "--workers", "200"], "--workers is 200"),
+        (vec!["--takeover", "--api-listen", free, "--no-such-flag"], "--no-such-flag"),
+        (vec!["--api-listen", free], "--takeover"),
+    ] {
+        let output = world.serve_command(&flags).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(why), "{flags:?}: {stderr}");
+        works(&world);
+    }
+    // One that ends when everything was handed to it already.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let hello = format!(
+        r#"{{"protocol":1,"schema":1,"version":"x","api":"{free}","gateway":"{free}","front":"{free}","networkMode":"auto","workers":{workers}}}"#
+    );
+    let mut stream = UnixStream::connect(world.path("state/takeover.sock")).unwrap();
+    stream.write_all(b"J").unwrap();
+    stream.write_all(&(hello.len() as u32).to_be_bytes()).unwrap();
+    stream.write_all(hello.as_bytes()).unwrap();
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).unwrap();
+    let mut offer = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize];
+    stream.read_exact(&mut offer).unwrap();
+    assert!(String::from_utf8_lossy(&offer).contains("10.0.0.100"), "the virtual IP is handed over");
+    assert_eq!(Client::connect(world.ready("gateway")).unwrap().get("/").unwrap(), 200, "serves meanwhile");
+    drop(stream);
+    works(&world);
+    assert!(world.take_over().success(), "and it can be taken over from afterwards");
+    works(&world);
+}
+
+/// What was said holds where networks are namespaces, too.
+#[test]
+fn namespaces_and_their_clients_are_taken_over() {
+    let mut world = start_in("auto");
+    if world.ready("network-mode") != "namespace" {
+        println!("not run: this user may make no network namespaces here");
+        return;
+    }
+    let mut client = world.command(world::BINARY);
+    client.args(["vm", "run", "--network", "my-vpc", "--subnet", "my-subnet", "--", "sh", "-c"]);
+    client.arg("while read line; do curl -sS -o /dev/null -w '%{http_code}\\n' http://10.0.0.100/; done");
+    let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut ask, mut answers) =
+        (client.stdin.take().unwrap(), BufReader::new(client.stdout.take().unwrap()).lines());
+    for round in 0..3 {
+        ask.write_all(b"\n").unwrap();
+        assert_eq!(answers.next().unwrap().unwrap(), "200", "before round {round}");
+        assert!(world.take_over().success());
+        // A newcomer beside the client that stayed: addresses and links go on where they were.
+        assert_eq!(world.get("http://10.0.0.100/", &[]).0, 200, "round {round}");
+    }
+    ask.write_all(b"\n").unwrap();
+    assert_eq!(answers.next().unwrap().unwrap(), "200");
+    drop(ask);
+    assert!(client.wait().unwrap().success());
+    assert!(world.stop().success());
 }
 
 fn parent(pid: u32) -> Option<u32> {

@@ -43,6 +43,11 @@ impl Vms {
         }
     }
 
+    /// Notes that an address is held, as another process that leased it did.
+    pub fn adopt(&self, lease: &VmAddress) {
+        self.hold(&lease.subnetwork, lease.address);
+    }
+
     fn hold(&self, subnetwork: &ResourceName, address: Ipv4Addr) {
         self.lock().entry(subnetwork.clone()).or_default().insert(address);
     }

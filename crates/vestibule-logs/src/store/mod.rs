@@ -8,6 +8,7 @@
 //! Entries survive `kill -9`: they are handed to the kernel batch by batch, and a torn last line is cut off at the next
 //! start. They are not synced to disk one by one, which requests would have to wait for.
 
+mod handover;
 mod ids;
 mod query;
 mod segment;
@@ -16,6 +17,8 @@ mod tests;
 mod token;
 mod writer;
 
+pub(crate) use handover::Release;
+pub use handover::{Forward, Released};
 pub(crate) use ids::InsertIds;
 pub use query::{ListRequest, MAX_PAGE_SIZE, Order, Page, Query, QueryError};
 
@@ -122,6 +125,25 @@ impl LogStore {
         let (reply, answer) = sync_channel(1);
         self.ask(Message::Append(batch, reply))?;
         answer.recv().map_err(|_| closed())?.map_err(WriteError)
+    }
+
+    /// Writes finished lines of JSON, as [`Forward`] gave them, and waits until they can be listed.
+    pub fn append_lines(&self, lines: &[u8]) -> Result<(), WriteError> {
+        let mut batch = Batch::with_capacity(lines.len());
+        lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(|line| batch.push(line));
+        let (reply, answer) = sync_channel(1);
+        self.ask(Message::Append(batch, reply))?;
+        answer.recv().map_err(|_| closed())?.map_err(WriteError)
+    }
+
+    /// Writes what was sent, closes the files and lets another process open the directory. Nothing can be listed
+    /// until it is resumed; what is written meanwhile is kept.
+    pub fn release(&self) -> Result<Released, WriteError> {
+        let (done, answer) = sync_channel(1);
+        let (asked, released) = Release::new(done);
+        self.ask(Message::Release(asked))?;
+        answer.recv().map_err(|_| closed())?;
+        Ok(released)
     }
 
     /// Waits until everything that was sent before can be listed.

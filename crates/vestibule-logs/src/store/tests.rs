@@ -372,3 +372,34 @@ proptest! {
         prop_assert_eq!(original, expected);
     }
 }
+
+#[test]
+fn a_released_directory_is_taken_back_with_what_came_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::open(dir.path(), LogLimits::default()).unwrap();
+    send(&store.sink(), &[line("before")]);
+    let released = store.release().unwrap();
+    let other = LogStore::open(dir.path(), LogLimits::default()).unwrap();
+    other.append(&[line("elsewhere")]).unwrap();
+    drop(other);
+    send(&store.sink(), &[line("meanwhile")]);
+    store.flush();
+    released.resume().unwrap();
+    assert_eq!(all(&store, ""), ["before", "elsewhere", "meanwhile"]);
+}
+
+#[test]
+fn a_successor_gets_what_its_predecessor_still_logs() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = LogStore::open(dir.path(), LogLimits::default()).unwrap();
+    send(&old.sink(), &[line("before")]);
+    let released = old.release().unwrap();
+    let new = LogStore::open(dir.path(), LogLimits::default()).unwrap();
+    send(&old.sink(), &[line("meanwhile")]);
+    old.flush();
+    let to = new.clone();
+    released.forward(Box::new(move |lines| to.append_lines(lines).map_err(std::io::Error::other))).unwrap();
+    send(&old.sink(), &[line("after"), line("last")]);
+    drop(old);
+    assert_eq!(all(&new, ""), ["before", "meanwhile", "after", "last"]);
+}

@@ -1,6 +1,7 @@
 //! The thread that writes.
 
 use super::LogLimits;
+use super::handover::{After, release};
 use super::ids::InsertIds;
 use super::segment::{Catalog, Segment, write_deleted};
 use crate::batch::{Batch, Message};
@@ -48,12 +49,24 @@ impl Writer {
             failing: false,
             lines: Vec::new(),
         };
-        let last = writer.catalog().segments.last().cloned();
-        if let Some(last) = last.filter(|last| last.len < limits.segment_bytes()) {
-            writer.file = Some(open_file(&last.path(dir))?);
-        }
+        writer.open_last()?;
         writer.sweep();
         Ok(writer)
+    }
+
+    /// Goes on with the last file, if it has room.
+    fn open_last(&mut self) -> io::Result<()> {
+        let last = self.catalog().segments.last().cloned();
+        if let Some(last) = last.filter(|last| last.len < self.limits.segment_bytes()) {
+            self.file = Some(open_file(&last.path(&self.dir))?);
+        }
+        Ok(())
+    }
+
+    /// Looks at the directory anew, in which another process may have written.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        *self.catalog() = Catalog::open(&self.dir)?;
+        self.open_last()
     }
 
     /// Works until told to stop, or until every sender is gone.
@@ -73,6 +86,10 @@ impl Writer {
                 Ok(Message::DeleteLog(name, reply)) => {
                     let _ = reply.send(self.delete_log(&name).map_err(|e| e.to_string()));
                 }
+                Ok(Message::Release(asked)) => match release(self, messages, asked) {
+                    After::Resumed => {}
+                    After::Stopped => return,
+                },
                 Err(RecvTimeoutError::Timeout) => self.sweep(),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -83,7 +100,7 @@ impl Writer {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&mut self, batch: &Batch) -> io::Result<()> {
+    pub(super) fn write(&mut self, batch: &Batch) -> io::Result<()> {
         let result = self.try_write(batch);
         match &result {
             Err(e) if !self.failing => tracing::error!(error = %e, "log entries could not be written"),
@@ -256,8 +273,14 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Spares the next start the reading of the current file.
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Writer {
+    /// Spares the next start the reading of the current file.
+    pub(super) fn close(&mut self) {
         let Some(file) = self.file.take() else { return };
         let last = self.catalog().segments.last().cloned();
         if file.sync_data().is_ok()

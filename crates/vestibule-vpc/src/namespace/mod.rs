@@ -8,6 +8,7 @@
 //! no link out either: what is not in the VPC has no route.
 
 mod entry;
+mod estate;
 mod etc;
 mod link;
 mod nft;
@@ -27,14 +28,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::firewall::{Action, Direction};
-use crate::{Driver, FirewallRule, Guest, Mode, NetworkId, Subnet};
+use crate::inheritance::Inherited;
+use crate::{Driver, Estate, FirewallRule, Guest, Mode, NetworkId, SocketPlace, Subnet};
 pub use entry::{Place, enter, enter_place};
 use nft::Tracking;
 pub use nft::divert;
 pub use processes::{adopt, bequeath, remount_proc, separate_processes};
 use room::{Inside, Room};
 use sockets::Sockets;
-pub use user::{UserNamespace, available, enter_user_namespace};
+pub use user::{UserNamespace, available, enter_user_namespace, join_user_namespace};
 
 /// The name of a client's one link, as on Google's images.
 const GUEST_LINK: &str = "eth0";
@@ -49,6 +51,7 @@ pub struct Namespaces {
     guests: AtomicU32,
     /// Why there is no packet filter here.
     no_filter: Option<String>,
+    inherited: Inherited,
 }
 
 struct Network {
@@ -118,7 +121,8 @@ impl Namespaces {
             tracing::warn!(%error, "no nftables here: clients of a network cannot reach each other, whatever its firewall says");
             format!("This machine has no nftables ({error}): no client reaches another.")
         });
-        Ok(Namespaces { networks: Mutex::default(), guests: AtomicU32::default(), no_filter })
+        let (networks, guests, inherited) = Default::default();
+        Ok(Namespaces { networks, guests, no_filter, inherited })
     }
 
     fn network(&self, id: &NetworkId) -> io::Result<Arc<Network>> {
@@ -268,6 +272,9 @@ impl Driver for Namespaces {
         port: u16,
         count: usize,
     ) -> io::Result<Vec<TcpListener>> {
+        if let Some(listeners) = self.inherited.tcp(id, ip, port, count) {
+            return Ok(listeners);
+        }
         let sockets = self.network(id)?.bind(ip, port, Type::STREAM, count)?;
         sockets
             .into_iter()
@@ -279,6 +286,9 @@ impl Driver for Namespaces {
     }
 
     fn bind_udp(&self, id: &NetworkId, ip: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
+        if let Some(socket) = self.inherited.udp(id, ip, port) {
+            return Ok(socket);
+        }
         let mut sockets = self.network(id)?.bind(ip, port, Type::DGRAM, 1)?;
         sockets.pop().map(UdpSocket::from).ok_or_else(|| io::Error::other("no socket was made"))
     }
@@ -365,6 +375,14 @@ impl Driver for Namespaces {
             unplug(&network.room, &outside);
             network.miss_client();
         }
+    }
+
+    fn estate(&self) -> io::Result<Estate> {
+        self.describe()
+    }
+
+    fn inherit(&self, sockets: HashMap<SocketPlace, Vec<OwnedFd>>) {
+        self.inherited.put(sockets);
     }
 }
 

@@ -7,12 +7,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use rtnetlink::Handle;
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// What the room's thread runs.
 type Job = Box<dyn FnOnce(&Inside) + Send>;
@@ -31,6 +31,18 @@ pub struct Room {
 }
 
 impl Inside {
+    /// For the calling thread, in its namespace.
+    fn new() -> io::Result<Inside> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let netlink = {
+            let _entered = runtime.enter();
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            runtime.spawn(connection);
+            handle
+        };
+        Ok(Inside { runtime, netlink })
+    }
+
     /// Runs netlink requests to their end.
     pub fn netlink<T>(
         &self,
@@ -51,20 +63,33 @@ fn to_io(error: rtnetlink::Error) -> io::Error {
 impl Room {
     /// A new, empty network namespace.
     pub fn open(name: &str) -> io::Result<Room> {
+        Room::start(name, enter_new_namespace)
+    }
+
+    /// A thread in a namespace that there is.
+    pub fn enter(name: &str, namespace: OwnedFd) -> io::Result<Room> {
+        Room::start(name, move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok((Inside::new()?, namespace.into()))
+        })
+    }
+
+    fn start(
+        name: &str,
+        enter: impl FnOnce() -> io::Result<(Inside, File)> + Send + 'static,
+    ) -> io::Result<Room> {
         let (jobs, received) = mpsc::channel::<Job>();
         let (report, started) = mpsc::channel();
         let thread =
-            std::thread::Builder::new().name(format!("net {name}")).spawn(
-                move || match enter_new_namespace() {
-                    Ok((inside, namespace)) => {
-                        let _ = report.send(Ok(namespace));
-                        received.into_iter().for_each(|job| job(&inside));
-                    }
-                    Err(error) => {
-                        let _ = report.send(Err(error));
-                    }
-                },
-            )?;
+            std::thread::Builder::new().name(format!("net {name}")).spawn(move || match enter() {
+                Ok((inside, namespace)) => {
+                    let _ = report.send(Ok(namespace));
+                    received.into_iter().for_each(|job| job(&inside));
+                }
+                Err(error) => {
+                    let _ = report.send(Err(error));
+                }
+            })?;
         let namespace = started.recv().map_err(|_| io::Error::other("the namespace's thread ended"))??;
         Ok(Room { jobs: Some(jobs), thread: Some(thread), namespace })
     }
@@ -108,12 +133,5 @@ fn enter_new_namespace() -> io::Result<(Inside, File)> {
     // function's safety condition speaks of, stay shared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
     let namespace = File::open("/proc/thread-self/ns/net")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let netlink = {
-        let _entered = runtime.enter();
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        runtime.spawn(connection);
-        handle
-    };
-    Ok((Inside { runtime, netlink }, namespace))
+    Ok((Inside::new()?, namespace))
 }

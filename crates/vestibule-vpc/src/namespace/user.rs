@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{DumpableBehavior, getegid, geteuid, set_dumpable_behavior};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
@@ -36,6 +37,16 @@ pub fn enter_user_namespace() -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+    entered()
+}
+
+/// Enters the user namespace that another process of this user made. Call it from the only thread of the process.
+pub fn join_user_namespace(namespace: &OwnedFd) -> io::Result<()> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User))?;
+    entered()
+}
+
+fn entered() -> io::Result<()> {
     // A change of credentials hides /proc/PID/fd from the user's other processes; clients must open namespaces there.
     set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     ENTERED.store(true, Ordering::Relaxed);

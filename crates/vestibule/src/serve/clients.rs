@@ -24,6 +24,7 @@ use vestibule_vpc::{Mode, NetworkId, Vpc};
 
 use super::firewalls::Firewalls;
 use super::metrics::Metrics;
+use super::takeover::Described;
 
 /// What a lease tells its client.
 pub struct Surroundings {
@@ -57,6 +58,7 @@ struct Entry {
     client: Arc<Client>,
     identity: Identity,
     tags: Vec<String>,
+    address: VmAddress,
 }
 
 /// A client's place in a network. Dropping it gives its address back.
@@ -84,6 +86,11 @@ impl Clients {
     /// what is under way may come to its end.
     pub fn close(&self) {
         self.0.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether addresses are not given back any more.
+    pub fn is_closing(&self) -> bool {
+        self.0.closing.load(Ordering::Relaxed)
     }
 
     pub fn vpc(&self) -> Vpc {
@@ -175,10 +182,35 @@ impl Clients {
         let network = NetworkId::from_relative(&address.network.relative());
         let client = Arc::new(Client { network: network.clone(), address: Some(address.address) });
         let id = format!("instance-{}", identity.instance_id);
-        let lease = Lease { clients: self.clone(), id: id.clone(), address, network };
-        self.leases().insert(id, Arc::new(Entry { client, identity, tags }));
+        let lease = Lease { clients: self.clone(), id: id.clone(), address: address.clone(), network };
+        self.leases().insert(id, Arc::new(Entry { client, identity, tags, address }));
         self.enforce_firewall(&lease.network)?;
         Ok(lease)
+    }
+
+    /// Every client, for another server.
+    pub fn describe(&self) -> Vec<Described> {
+        let leases = self.leases();
+        let described = leases.iter().map(|(id, entry)| Described {
+            id: id.clone(),
+            identity: entry.identity.clone(),
+            tags: entry.tags.clone(),
+            address: entry.address.clone(),
+            has_connection: false,
+        });
+        described.collect()
+    }
+
+    /// Goes on with a client of another server's. Its network follows when it is configured.
+    pub fn adopt(&self, described: Described) -> Lease {
+        let Described { id, identity, tags, address, .. } = described;
+        let network = NetworkId::from_relative(&address.network.relative());
+        self.0.control.vms().adopt(&address);
+        let client = Arc::new(Client { network: network.clone(), address: Some(address.address) });
+        let lease = Lease { clients: self.clone(), id: id.clone(), address: address.clone(), network };
+        self.leases().insert(id, Arc::new(Entry { client, identity, tags, address }));
+        self.announce(&lease.network);
+        lease
     }
 
     /// Whether a network's firewall lets a client begin such a connection.
@@ -232,7 +264,8 @@ impl Clients {
         let guest = inner.vpc.attach(network, ip, gateway).map_err(internal)?;
         let identity = identity(request, region_of(subnetwork).unwrap_or_default(), id, ip);
         let client = Arc::new(Client { network: network.clone(), address: Some(ip) });
-        let entry = Entry { client, identity: identity.clone(), tags: request.tags.clone() };
+        let address = lease.address.clone();
+        let entry = Entry { client, identity: identity.clone(), tags: request.tags.clone(), address };
         self.leases().insert(id.clone(), Arc::new(entry));
         self.announce(network);
         self.enforce_firewall(network).map_err(internal)?;
@@ -347,6 +380,17 @@ impl Entry {
             service_account: self.identity.service_account.clone(),
             tags: self.tags.clone(),
         })
+    }
+}
+
+impl Lease {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Ends it, and gives back the address that connections were made from.
+    pub fn end_with_address(self) {
+        self.clients.0.vpc.release(&self.network, self.address.address);
     }
 }
 

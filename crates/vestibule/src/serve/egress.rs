@@ -145,8 +145,10 @@ struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        // Before the lease gives the address to somebody else.
-        self.vpc.release(&self.network, self.ip);
+        // Before the lease gives the address to somebody else; at the end it may be another server's.
+        if !self.clients.is_closing() {
+            self.vpc.release(&self.network, self.ip);
+        }
     }
 }
 

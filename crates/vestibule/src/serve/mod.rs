@@ -14,11 +14,13 @@ mod instances;
 mod metrics;
 mod networks;
 mod options;
+mod takeover;
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,8 +28,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use serde_json::json;
-use tokio::sync::watch;
-use vestibule_api::{Api, ApiDeps};
+use tokio::sync::{oneshot, watch};
+use vestibule_api::{Api, ApiDeps, Turnstile};
 use vestibule_control::lb::{Fronts, GOOGLE_APIS};
 use vestibule_control::run::InstanceSecrets;
 use vestibule_control::{Control, Settings};
@@ -46,9 +48,10 @@ use vestibule_vpc::{Loopback, Namespaces, NetworkId, Vpc, namespace};
 use clients::{Clients, Surroundings, mode_name};
 use instances::Instances;
 use metrics::Metrics;
-use networks::Networks;
+use networks::{Networks, Services};
 pub use options::state_dir;
 use options::{Conformance, NetworkMode, Options, RunDriver};
+use takeover::{Adopted, Donor, Handed, Inheritance, Parts, Settings as Agreed};
 
 /// The subcommand that is the built-in sample service.
 pub const HELLO: &str = "internal-hello";
@@ -98,20 +101,25 @@ fn level() -> tracing::Level {
 }
 
 fn serve(options: &Options) -> Result<(), Failure> {
+    // Clients and instances are told of it, and work elsewhere.
+    let state_dir = std::path::absolute(options.state_dir())?;
+    let mut inheritance =
+        options.takeover.then(|| Inheritance::ask(&state_dir, &options.settings())).transpose()?;
     // Before the first thread: a process with threads cannot enter a user namespace.
-    let vpc = networks_of(options.network_mode)?;
+    let vpc = match &mut inheritance {
+        Some(inheritance) => inheritance.vpc()?,
+        None => networks_of(options.network_mode)?,
+    };
     let provider = rustls::crypto::ring::default_provider();
     // Only a second call fails, and there is none.
     let _ = provider.install_default();
-    // Clients and instances are told of it, and work elsewhere.
-    let state_dir = std::path::absolute(options.state_dir())?;
     let services = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVICE_THREADS)
         .thread_name("services")
         .enable_all()
         .build()?;
-    let api_listener = listen(options.api_listen, "--api-listen")?;
-    let store = Store::open(&state_dir.join("store"))?;
+    let sockets = Sockets::of(options, &vpc, inheritance.as_ref())?;
+    let store = open_store(&state_dir.join("store"))?;
     let run_dir = state_dir.join("run");
     std::fs::create_dir_all(&run_dir)?;
     let authority = authority::open(&state_dir.join("ca"))?;
@@ -119,12 +127,12 @@ fn serve(options: &Options) -> Result<(), Failure> {
     let issuer = Issuer::open(&state_dir.join("iam"))?;
     let control = Control::open(store, settings(options, &vpc));
     let resolver = Resolver::in_vpc(options.dns_upstream.servers(), vpc.clone());
-    let gateway_listener = gateway_listener(options, &vpc)?;
-    let gateway = gateway_listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    let (front, _reserved) = reserve(options.front_listen)?;
+    let (gateway, front) = (sockets.gateway_address()?, sockets.front_address()?);
     let ready =
-        Ready { api: api_listener.local_addr()?, state: state_dir.clone(), gateway, front, mode: vpc.mode() };
+        Ready { api: sockets.api.local_addr()?, state: state_dir.clone(), gateway, front, mode: vpc.mode() };
     let (stop, stopped) = watch::channel(false);
+    let (leave, left) = watch::channel(false);
+    let (open, opened) = watch::channel(false);
 
     let egress = egress::Networks::new(control.clone(), vpc.clone(), resolver.clone(), front, options.egress);
     let egress = Arc::new(egress);
@@ -132,7 +140,7 @@ fn serve(options: &Options) -> Result<(), Failure> {
     let runtime = start_runtime(options, &state_dir, parts, egress.clone(), services.handle())?;
     let runtime = Arc::new(runtime);
     let proxy = Arc::new(vestibule_proxy::Proxy::start(
-        proxy_config(options),
+        vestibule_proxy::ProxyConfig { open: Some(opened.clone()), ..proxy_config(options) },
         vestibule_proxy::Dependencies { vpc: vpc.clone(), run: runtime.front(), logs: logs.sink() },
     )?);
     let surroundings = Surroundings {
@@ -152,34 +160,103 @@ fn serve(options: &Options) -> Result<(), Failure> {
     let known = clients.clone();
     let who = Box::new(move |network: &NetworkId, address| known.machine(network, address));
     resolver.log_to(QueryLog::start(logs.sink(), who)?);
+    let adopted = Adopted::default();
+    let mut seats = Vec::new();
+    if let Some(inheritance) = &mut inheritance {
+        inheritance.give_fronts(&proxy);
+        for (described, connection) in std::mem::take(&mut inheritance.leases) {
+            let lease = clients.adopt(described);
+            match connection {
+                Some(connection) => {
+                    adopted.keep(lease, connection, services.handle(), stopped.clone())?;
+                }
+                None => seats.push(lease),
+            }
+        }
+    }
     let prober = Prober::start(vpc.clone())?;
+    let present = Services::default();
     let networks = Networks {
         control: control.clone(),
-        vpc,
+        vpc: vpc.clone(),
         resolver: resolver.clone(),
         issuer: issuer.clone(),
         clients: clients.clone(),
         runtime: services.handle().clone(),
+        services: present.clone(),
+        open: opened,
     };
-    let networks = networks.start(stopped.clone())?;
+    let networks = networks.start(left.clone())?;
     let reconcilers = reconcilers(&control, &resolver, &runtime, &proxy, &authority, front, prober)?;
     if !control.planes().wait(control.view().revision(), SETTLE_LIMIT) {
+        if inheritance.is_some() {
+            return Err("the data planes did not take over the stored state in time".into());
+        }
         tracing::warn!("the data planes have not taken over the stored state yet");
     }
+    if let Some(inheritance) = &inheritance {
+        inheritance.ready()?;
+    }
 
+    // From here on the state is ours.
+    control.store().begin();
+    open.send_replace(true);
     let clients = Arc::new(clients);
-    let closing = clients.clone();
     let api =
         Api::new(ApiDeps { control: control.clone(), issuer, host: clients.clone(), logs: logs.clone() });
-    let api = services.spawn(api.serve(api_listener, ended(stopped.clone())));
-    if let Some(listener) = gateway_listener {
-        services.spawn(serve_gateway(listener, clients, stopped.clone()));
-    }
+    let turnstile = Turnstile::default();
+    let parts = Parts {
+        state_dir: state_dir.clone(),
+        services: services.handle().clone(),
+        asked: options.settings(),
+        actual: ready.agreed(options),
+        turnstile: turnstile.clone(),
+        control: control.clone(),
+        logs: logs.clone(),
+        runtime: runtime.clone(),
+        proxy: proxy.clone(),
+        vpc: vpc.clone(),
+        networks: present,
+        clients: Clients::clone(&clients),
+        adopted,
+        api: sockets.api.try_clone()?,
+        gateway: sockets.gateway.as_ref().map(TcpListener::try_clone).transpose()?,
+        front: sockets.front.try_clone()?,
+    };
+    let api = services.spawn(api.serve_behind(turnstile, sockets.api, ended(stopped.clone())));
+    let gateway =
+        sockets.gateway.map(|listener| services.spawn(serve_gateway(listener, Arc::clone(&clients), left)));
+    // Whatever was not asked for is served by nobody.
+    vpc.inherit(Default::default());
+    let (socket, predecessor) = match inheritance {
+        Some(inheritance) => {
+            let socket = inheritance.socket.try_clone()?;
+            (Some(socket), Some(inheritance.served(logs.clone(), seats)?))
+        }
+        None => (None, None),
+    };
+    let handed = Donor::new(parts, socket)?.start(predecessor)?;
     announce(&ready)?;
-    services.block_on(signalled())?;
+    let successor = services.block_on(end(handed))?;
 
-    proxy.drain(options.drain_timeout());
-    closing.close();
+    match &successor {
+        Some(handed) => {
+            handed.wait_until_served();
+            leave.send_replace(true);
+            control.store().interrupt();
+            proxy.leave(options.drain_timeout());
+        }
+        None => {
+            Donor::remove_socket(&state_dir);
+            proxy.drain(options.drain_timeout());
+        }
+    }
+    clients.close();
+    leave.send_replace(true);
+    if let (Some(_), Some(gateway)) = (&successor, gateway) {
+        // What goes through it ends with its connections to the proxy, most of it.
+        let _ = services.block_on(async { tokio::time::timeout(options.drain_timeout(), gateway).await });
+    }
     stop.send_replace(true);
     services.block_on(api)??;
     reconcilers.stop(&control);
@@ -188,6 +265,68 @@ fn serve(options: &Options) -> Result<(), Failure> {
     services.shutdown_timeout(Duration::from_secs(1));
     logs.flush();
     Ok(())
+}
+
+/// Opens the store on hold: nothing is written before the state is ours.
+fn open_store(dir: &Path) -> Result<Store, Failure> {
+    Store::open_held(dir).map_err(|error| match error {
+        vestibule_store::OpenError::Locked { .. } => {
+            format!("{error}; `vestibule serve --takeover` takes over from a running server").into()
+        }
+        other => other.into(),
+    })
+}
+
+/// The listening sockets that are this process's own, of no network.
+struct Sockets {
+    api: TcpListener,
+    /// The way in where clients have no namespace of their own.
+    gateway: Option<TcpListener>,
+    /// Holds the address of the front, which the proxy's own sockets share.
+    front: OwnedFd,
+}
+
+impl Sockets {
+    /// From the server before this one, or new ones.
+    fn of(options: &Options, vpc: &Vpc, inheritance: Option<&Inheritance>) -> Result<Sockets, Failure> {
+        match inheritance {
+            Some(from) => Ok(Sockets {
+                api: from.api.try_clone()?,
+                gateway: from.gateway.as_ref().map(TcpListener::try_clone).transpose()?,
+                front: from.front.try_clone()?,
+            }),
+            None => Ok(Sockets {
+                api: listen(options.api_listen, "--api-listen")?,
+                gateway: gateway_listener(options, vpc)?,
+                front: reserve(options.front_listen)?.into(),
+            }),
+        }
+    }
+
+    fn gateway_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.gateway.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
+    /// Known before the proxy listens there.
+    fn front_address(&self) -> Result<SocketAddr, Failure> {
+        let bound = socket2::SockRef::from(&self.front).local_addr()?;
+        bound.as_socket().ok_or_else(|| "a TCP socket has no address".into())
+    }
+}
+
+/// Completes when the process is told to end: by a signal, or because another server has taken over.
+async fn end(handed: oneshot::Receiver<Handed>) -> std::io::Result<Option<Handed>> {
+    let handed = async {
+        match handed.await {
+            Ok(handed) => handed,
+            // The thread has ended: nobody can take over any more.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        signal = signalled() => signal.map(|()| None),
+        handed = handed => Ok(Some(handed)),
+    }
 }
 
 /// The networks in the wanted mode. Must be called before the process has a second thread.
@@ -243,15 +382,14 @@ fn gateway_listener(options: &Options, vpc: &Vpc) -> Result<Option<TcpListener>,
 }
 
 /// Holds an address for the proxy's own sockets, which share it: the port is known before the proxy listens.
-fn reserve(at: SocketAddr) -> Result<(SocketAddr, socket2::Socket), Failure> {
+fn reserve(at: SocketAddr) -> Result<socket2::Socket, Failure> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket
         .bind(&at.into())
         .map_err(|e| format!("cannot use {at}: {e}; choose another with --front-listen"))?;
-    let bound = socket.local_addr()?.as_socket().ok_or("a TCP socket has no address")?;
-    Ok((bound, socket))
+    Ok(socket)
 }
 
 fn start_runtime(
@@ -400,6 +538,18 @@ struct Ready {
 }
 
 impl Ready {
+    /// Where everything really is, for a server that wants to take over.
+    fn agreed(&self, options: &Options) -> Agreed {
+        let asked = options.settings();
+        Agreed {
+            api: self.api,
+            gateway: self.gateway.unwrap_or(asked.gateway),
+            front: self.front,
+            network_mode: mode_name(self.mode).to_owned(),
+            ..asked
+        }
+    }
+
     fn status(&self) -> serde_json::Value {
         json!({
             "api": format!("http://{}", self.api),

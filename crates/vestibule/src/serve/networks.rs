@@ -4,7 +4,10 @@
 //! are, and closes the gap.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -14,7 +17,7 @@ use vestibule_control::{Control, Plane, vpc};
 use vestibule_dns::{Entry, RESOLVER, Resolver, Sockets};
 use vestibule_iam::Issuer;
 use vestibule_store::View;
-use vestibule_vpc::{NetworkId, Subnet, Vpc};
+use vestibule_vpc::{NetworkId, SocketPlace, Subnet, Vpc};
 
 use super::clients::Clients;
 
@@ -31,14 +34,43 @@ pub struct Networks {
     pub issuer: Issuer,
     pub clients: Clients,
     pub runtime: Handle,
+    pub services: Services,
+    /// Nothing is answered before it says `true`.
+    pub open: watch::Receiver<bool>,
 }
+
+/// The networks that are there, for whoever wants their sockets. Cheap to clone; clones share state.
+#[derive(Clone, Default)]
+pub struct Services(Arc<Mutex<HashMap<NetworkId, Present>>>);
 
 /// A network that is there. Dropping it ends its services.
 struct Present {
     subnets: Vec<Subnet>,
-    _services: watch::Sender<()>,
+    services: Service,
     /// The resolver at its other addresses.
-    forwarders: HashMap<Ipv4Addr, watch::Sender<()>>,
+    forwarders: HashMap<Ipv4Addr, Service>,
+}
+
+/// Something that is answered in a network. Dropping it ends the answers.
+struct Service {
+    /// Further handles on its sockets.
+    sockets: Vec<(SocketPlace, OwnedFd)>,
+    _alive: watch::Sender<()>,
+}
+
+impl Services {
+    fn lock(&self) -> MutexGuard<'_, HashMap<NetworkId, Present>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Handles on every socket of every network's services.
+    pub fn sockets(&self) -> io::Result<Vec<(SocketPlace, OwnedFd)>> {
+        let present = self.lock();
+        let services =
+            present.values().flat_map(|there| std::iter::once(&there.services).chain(there.forwarders.values()));
+        let handle = |(place, socket): &(SocketPlace, OwnedFd)| Ok((place.clone(), socket.try_clone()?));
+        services.flat_map(|service| &service.sockets).map(handle).collect()
+    }
 }
 
 impl Networks {
@@ -49,10 +81,9 @@ impl Networks {
     }
 
     fn follow(&self, stop: &watch::Receiver<bool>) {
-        let mut present = HashMap::new();
         let view = self.control.view();
         let mut watch = self.control.store().watch(view.revision());
-        let mut settled = self.reconcile(&mut present, &view);
+        let mut settled = self.reconcile(&mut self.services.lock(), &view);
         self.control.planes().ack(Plane::Vpc, view.revision());
         while !*stop.borrow() {
             let changes = watch.next(PERIOD);
@@ -61,11 +92,12 @@ impl Networks {
             }
             let view = self.control.view();
             if !settled || changes.is_some_and(|changes| changes.touch("compute/")) {
-                settled = self.reconcile(&mut present, &view);
+                settled = self.reconcile(&mut self.services.lock(), &view);
             }
             // The view may be newer than what was looked at; what it has beyond comes next.
             self.control.planes().ack(Plane::Vpc, watch.revision());
         }
+        self.services.lock().clear();
     }
 
     /// Closes the gap; `false` if some of it is left.
@@ -107,7 +139,7 @@ impl Networks {
                 self.clients.forget_firewall(network);
                 let services = self.serve(network)?;
                 let forwarders = HashMap::new();
-                present.insert(network.clone(), Present { subnets, _services: services, forwarders });
+                present.insert(network.clone(), Present { subnets, services, forwarders });
             }
         }
         Ok(())
@@ -131,54 +163,71 @@ impl Networks {
         for address in wanted {
             if !there.forwarders.contains_key(address) {
                 let (alive, gone) = watch::channel(());
-                self.serve_names(network, *address, gone)?;
-                there.forwarders.insert(*address, alive);
+                let sockets = self.serve_names(network, *address, gone)?;
+                there.forwarders.insert(*address, Service { sockets, _alive: alive });
             }
         }
         Ok(())
     }
 
-    /// The resolver of a network at one address, until the other end of `gone` is dropped.
+    /// The resolver of a network at one address, until the other end of `gone` is dropped. Returns further handles on
+    /// its sockets.
     fn serve_names(
         &self,
         network: &NetworkId,
         address: Ipv4Addr,
         gone: watch::Receiver<()>,
-    ) -> std::io::Result<()> {
+    ) -> io::Result<Vec<(SocketPlace, OwnedFd)>> {
         let udp = self.vpc.bind_udp(network, address, DNS_PORT)?;
         let tcp = first(self.vpc.listen_tcp(network, address, DNS_PORT, 1)?)?;
         let entry = if address == RESOLVER { Entry::Machines } else { Entry::Forwarder(address) };
+        let place = |is_udp| SocketPlace { network: network.clone(), ip: address, port: DNS_PORT, is_udp };
+        let handles = vec![
+            (place(true), udp.as_fd().try_clone_to_owned()?),
+            (place(false), tcp.as_fd().try_clone_to_owned()?),
+        ];
         let sockets = Sockets { udp, tcp, entry };
         let serving = vestibule_dns::serve(self.resolver.clone(), network.clone(), sockets, dropped(gone));
         let name = network.clone();
+        let open = opened(self.open.clone());
         self.runtime.spawn(async move {
+            open.await;
             if let Err(error) = serving.await {
                 tracing::error!(network = %name, %address, %error, "the resolver ended");
             }
         });
-        Ok(())
+        Ok(handles)
     }
 
     /// The resolver and the metadata server of a network, until the returned value is dropped.
-    fn serve(&self, network: &NetworkId) -> std::io::Result<watch::Sender<()>> {
+    fn serve(&self, network: &NetworkId) -> io::Result<Service> {
         let (alive, gone) = watch::channel(());
         let metadata = first(self.vpc.listen_tcp(network, RESOLVER, METADATA_PORT, 1)?)?;
-        self.serve_names(network, RESOLVER, gone.clone())?;
+        let mut sockets = self.serve_names(network, RESOLVER, gone.clone())?;
+        let place = SocketPlace { network: network.clone(), ip: RESOLVER, port: METADATA_PORT, is_udp: false };
+        sockets.push((place, metadata.as_fd().try_clone_to_owned()?));
         let (clients, of) = (self.clients.clone(), network.clone());
         let who = std::sync::Arc::new(move |peer| clients.identity(&of, peer));
         let serving = serve_metadata(metadata, self.issuer.clone(), who, dropped(gone));
+        let open = opened(self.open.clone());
         self.runtime.spawn(async move {
+            open.await;
             if let Err(error) = serving.await {
                 tracing::error!(%error, "a metadata server ended");
             }
         });
-        Ok(alive)
+        Ok(Service { sockets, _alive: alive })
     }
 }
 
 /// Completes when the other end is gone.
 async fn dropped(mut gone: watch::Receiver<()>) {
     while gone.changed().await.is_ok() {}
+}
+
+/// Completes when connections may be accepted, or nobody is left who could say so.
+pub async fn opened(mut open: watch::Receiver<bool>) {
+    let _ = open.wait_for(|open| *open).await;
 }
 
 fn first<T>(listeners: Vec<T>) -> std::io::Result<T> {

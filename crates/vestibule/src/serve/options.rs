@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use vestibule_proxy::limits::{self, Limits};
 
+use super::takeover::Settings;
+
 const MIB: usize = 1 << 20;
 
 /// Runs the private cloud: Google's APIs, the load balancer, DNS, the serverless runtime, logs.
@@ -19,6 +21,12 @@ pub struct Options {
     /// Where all state lives. Default: $XDG_STATE_HOME/vestibule, or ~/.local/state/vestibule
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+
+    /// Take over from the server that runs with the same state directory: no client notices. The two may be different
+    /// versions with different flags, except where things listen, the network mode and the number of workers. If this
+    /// server fails before it serves, the other goes on
+    #[arg(long)]
+    pub takeover: bool,
 
     /// Where the APIs listen; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8470")]
@@ -190,6 +198,19 @@ impl Options {
             connections_per_listener: self.max_connections_per_rule,
             requests: self.max_requests,
             request_memory: self.max_request_memory.saturating_mul(MIB),
+        }
+    }
+
+    /// What two servers of a takeover must agree on.
+    pub fn settings(&self) -> Settings {
+        let mode = self.network_mode.to_possible_value();
+        let workers = vestibule_proxy::ProxyConfig::default().workers;
+        Settings {
+            api: self.api_listen,
+            gateway: self.gateway_listen,
+            front: self.front_listen,
+            network_mode: mode.map(|mode| mode.get_name().to_owned()).unwrap_or_default(),
+            workers: self.workers.map_or(workers as u64, u64::from),
         }
     }
 

@@ -80,29 +80,34 @@ impl World {
     /// Starts the server again on the same state.
     pub fn serve(&mut self) {
         assert!(self.server.is_none(), "one server a world");
-        let mut child = self
-            .command(BINARY)
-            .args([
-                "serve",
-                "--api-listen",
-                "127.0.0.1:0",
-                "--network-mode",
-                self.network_mode,
-                "--dns-upstream",
-                "none",
-                "--state-dir",
-            ])
-            .arg(self.path("state"))
-            .args(&self.flags)
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        self.server = Some(self.begin(&[]));
+    }
+
+    /// Has a new server take over from the running one, which is awaited; the new one says the same of itself.
+    pub fn take_over(&mut self) -> ExitStatus {
+        let new = self.begin(&["--takeover"]);
+        let mut old = self.server.replace(new).expect("a running server");
+        assert_eq!(self.server().ready, old.ready);
+        wait(&mut old.child)
+    }
+
+    /// `serve` with this world's flags and further ones; flags that come twice are left to the caller.
+    pub fn serve_command(&self, flags: &[&str]) -> Command {
+        let mut command = self.command(BINARY);
+        let own = ["serve", "--network-mode", self.network_mode, "--dns-upstream", "none", "--state-dir"];
+        command.args(own).arg(self.path("state")).args(&self.flags).args(flags);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn begin(&self, flags: &[&str]) -> Server {
+        let mut command = self.serve_command(flags);
+        let mut child = command.args(["--api-listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
         let line = first_line(&mut child);
         let words = line.strip_prefix("ready ").unwrap_or_else(|| panic!("not a ready line: {line:?}"));
         let pairs = words.split_whitespace().filter_map(|w| w.split_once('='));
         let ready = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        self.server = Some(Server { child, ready });
+        Server { child, ready }
     }
 
     /// `kill -9`.
