@@ -3,6 +3,7 @@
 
 mod api;
 mod bench;
+mod soak;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,11 @@ const CHORES: &[Chore] = &[
         "bench",
         "proxy|dns|namespace|cold-start [--quick] [--seconds N] [--rounds N] [--only TEXT] [--write FILE]: the proxy beside nginx, HAProxy and Envoy; names beside NSD and Unbound; a network namespace beside loopback; starts of instances",
         bench::run,
+    ),
+    (
+        "soak",
+        "[--minutes N | --seconds N] [--no-takeover]: a server under load while it is changed, upgraded and hurt; as root",
+        soak::run,
     ),
 ];
 

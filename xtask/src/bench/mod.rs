@@ -12,11 +12,11 @@ mod client;
 mod cold_start;
 mod dns;
 mod idle;
-mod load;
+pub mod load;
 mod namespace;
 mod peers;
 mod plot;
-mod proc;
+pub mod proc;
 mod table;
 mod works;
 
