@@ -1,14 +1,16 @@
 //! Folders in memory that containers are given: where they meet the runtime, and files of volumes, which may be
 //! secret.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Where Linux keeps files in memory.
 const MEMORY: &str = "/dev/shm";
+/// How often a folder is made for containers that others are leaving.
+const TRIES: u32 = 10;
 
 /// The folder of all that a runtime gives to containers. Its name is short, because it is part of the names of sockets,
 /// and always the same for a state directory, so that what a killed runtime left is found.
@@ -32,16 +34,29 @@ impl Base {
             _ => {}
         }
         fs::create_dir_all(&parent)?;
-        // Fails if somebody else has put something there.
-        fs::create_dir(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
         Ok(Self(path))
     }
 
     pub(super) fn folder(&self) -> io::Result<Folder> {
         let path = self.0.join(format!("{:012x}", fastrand::u64(..) >> 16));
-        fs::create_dir(&path)?;
-        Ok(Folder(path))
+        // The last folder that went took this one along, and may be doing so now.
+        for _ in 0..TRIES {
+            match DirBuilder::new().mode(0o700).create(&self.0) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            // One that somebody else has put there is not given anything.
+            if fs::symlink_metadata(&self.0)
+                .is_ok_and(|found| found.uid() != rustix::process::geteuid().as_raw())
+            {
+                break;
+            }
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                made => return made.map(|()| Folder(path)),
+            }
+        }
+        Err(io::Error::other(format!("{} cannot be used", self.0.display())))
     }
 }
 
@@ -68,6 +83,8 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+        // Only the last one finds it empty.
+        let _ = self.0.parent().map(fs::remove_dir);
     }
 }
 
