@@ -17,6 +17,8 @@ pub struct Settings {
     pub conformance: Conformance,
     /// Why firewall rules are kept without being enforced, as a sentence. Default: they are enforced.
     pub firewall_gap: Option<String>,
+    /// Why firewall rules with logging record nothing, as a sentence. Default: they do.
+    pub firewall_log_gap: Option<String>,
     /// Whether every project begins with an auto mode network `default`, as on Google's. Default: it begins with nothing.
     pub default_networks: bool,
 }

@@ -81,6 +81,7 @@ fn rules() -> [FirewallRule; 2] {
         sources: Addresses::all(),
         destinations,
         traffic: vec![Traffic::ALL],
+        log: false,
     };
     let nobody = Addresses::network(Ipv4Addr::new(192, 0, 2, 0), 24);
     [rule(Direction::Ingress, Action::Allow, Addresses::all()), rule(Direction::Egress, Action::Deny, nobody)]

@@ -61,6 +61,7 @@ fn rule(number: u16) -> FirewallRule {
             protocol: Some(6),
             ports: Some([(80, 80), (443, 443)].into_iter().collect()),
         }],
+        log: false,
     }
 }
 

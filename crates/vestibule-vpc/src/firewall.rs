@@ -43,6 +43,23 @@ pub struct FirewallRule {
     pub destinations: Addresses,
     /// The rule matches what any of these does.
     pub traffic: Vec<Traffic>,
+    /// Connections that it decides on are told of: [`crate::Driver::log_firewall`].
+    pub log: bool,
+}
+
+/// A rule with logging decided on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallEvent {
+    pub time: std::time::SystemTime,
+    pub network: crate::NetworkId,
+    /// The rule's short name.
+    pub rule: Arc<str>,
+    pub priority: u16,
+    pub action: Action,
+    pub direction: Direction,
+    pub flow: Flow,
+    /// Port of the sender; 0 for protocols without ports.
+    pub source_port: u16,
 }
 
 /// A protocol and, where it has them, ports of the receiver.
@@ -55,7 +72,7 @@ pub struct Traffic {
 }
 
 /// The first packet of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flow {
     pub source: Ipv4Addr,
     pub destination: Ipv4Addr,
@@ -133,6 +150,7 @@ mod tests {
             sources: Addresses::all(),
             destinations: Addresses::all(),
             traffic: vec![Traffic::ALL],
+            log: false,
         }
     }
 

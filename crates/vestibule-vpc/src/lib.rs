@@ -54,6 +54,13 @@ pub trait Driver: Send + Sync {
     }
     /// Why firewall rules are kept without being enforced, as a sentence; `None` where they are enforced.
     fn firewall_gap(&self) -> Option<String>;
+    /// Has everything told to `tell` that rules with logging decide on, from the next rules on. `tell` must not wait.
+    /// At most 4,000 connections of a network are told in five seconds.
+    fn log_firewall(&self, _tell: Arc<dyn Fn(firewall::FirewallEvent) + Send + Sync>) {}
+    /// Why rules with logging tell nothing, as a sentence; `None` where they do.
+    fn firewall_log_gap(&self) -> Option<String> {
+        self.firewall_gap()
+    }
     /// Connects a client that will use private address `ip`. A driver whose clients have no namespace of their own
     /// answers `None`: they come in through the gateway.
     fn attach(&self, _network: &NetworkId, _ip: Ipv4Addr, _gateway: Ipv4Addr) -> io::Result<Option<Guest>> {

@@ -122,6 +122,51 @@ fn firewall_rules_hold_when_the_command_has_answered() {
 }
 
 #[test]
+fn rules_with_logging_write_what_they_decide() {
+    let Some(world) = world() else { return };
+    world.ok("compute networks create my-vpc --subnet-mode=custom");
+    for (name, range) in [("near", "10.0.0.0/24"), ("far", "10.1.0.0/24")] {
+        world.ok(&format!(
+            "compute networks subnets create {name} --network=my-vpc --range={range} --region=us-central1"
+        ));
+    }
+    let _server = serve(&world);
+    let reached = |expected| reaches(&world, "near", &format!("http://{SERVER}:8000/"), expected);
+    world
+        .ok("compute firewall-rules create shut --network=my-vpc --action=DENY --rules=tcp --enable-logging");
+    assert!(!reached(false));
+    world.ok("compute firewall-rules create web --network=my-vpc --allow=tcp:8000 --target-tags=web \
+         --priority=10 --enable-logging --logging-metadata=exclude-all");
+    assert!(reached(true));
+    let read = |disposition: &str| {
+        let filter = format!(
+            "logName:\"compute.googleapis.com%2Ffirewall\" AND jsonPayload.disposition={disposition}"
+        );
+        let ask = || world.gcloud_args(&["logging", "read", &filter, "--format=json"]).stdout;
+        let text = world::until(ask, |text| text.contains("rule_details"));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()[0].clone()
+    };
+    let denied = read("DENIED");
+    assert_eq!(denied["resource"]["type"], "gce_subnetwork");
+    let payload = &denied["jsonPayload"];
+    assert_eq!(payload["connection"]["dest_ip"], SERVER);
+    assert_eq!(
+        (&payload["connection"]["dest_port"], &payload["connection"]["protocol"]),
+        (&8000.into(), &6.into())
+    );
+    assert_eq!(payload["rule_details"]["reference"], "network:my-vpc/firewall:shut");
+    assert_eq!(payload["rule_details"]["action"], "DENY");
+    assert_eq!(payload["rule_details"]["ip_port_info"][0]["ip_protocol"], "TCP");
+    assert_eq!(payload["vpc"]["vpc_name"], "my-vpc");
+    let name = payload["instance"]["vm_name"].as_str().unwrap();
+    assert!(name.starts_with("vm-"), "{name}");
+    assert_eq!(payload["remote_vpc"]["subnetwork_name"], "near");
+    let allowed = &read("ALLOWED")["jsonPayload"];
+    assert_eq!(allowed["rule_details"], serde_json::json!({"reference": "network:my-vpc/firewall:web"}));
+    assert!(allowed.get("instance").is_none(), "metadata is excluded: {allowed}");
+}
+
+#[test]
 fn clients_of_other_regions_need_global_access() {
     let Some(world) = world() else { return };
     world.published_setup();

@@ -80,11 +80,11 @@ fn validate(change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) ->
     if let Some(Value::Object(log)) = doc.get("logConfig") {
         let metadata = ["INCLUDE_ALL_METADATA", "EXCLUDE_ALL_METADATA"];
         document::one_of(log, "resource.logConfig", "metadata", &metadata)?;
-        if document::flag(log, "enable") {
-            change.warn(
-                "NOT_CRITICAL_ERROR",
-                "Firewall rules logging is accepted, and no connection is recorded.",
-            );
+        if document::flag(log, "enable")
+            && let Some(why) = change.control().settings().firewall_log_gap.clone()
+        {
+            let why = format!("Firewall rules logging is accepted, and no connection is recorded: {why}");
+            change.warn("NOT_CRITICAL_ERROR", why);
         }
     }
     change.resolve(name, doc, "network", &networks::SCOPE, &["networks"])?;
@@ -275,6 +275,13 @@ mod tests {
         assert_eq!(operation["warnings"][0]["message"], text);
         let disabled = world.insert("global/firewalls", body(json!({"name": "g", "disabled": true})));
         assert_eq!(disabled.get("warnings"), None);
+        let settings =
+            Settings { firewall_log_gap: Some("There is no log.".to_owned()), ..Settings::default() };
+        let mute = World::with_settings(settings);
+        mute.network("n");
+        let operation = mute.insert("global/firewalls", body(json!({"logConfig": {"enable": true}})));
+        let text = "Firewall rules logging is accepted, and no connection is recorded: There is no log.";
+        assert_eq!(operation["warnings"][0]["message"], text);
         let enforced = World::new();
         enforced.network("n");
         assert_eq!(enforced.insert("global/firewalls", body(json!({}))).get("warnings"), None);

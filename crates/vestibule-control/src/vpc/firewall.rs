@@ -73,6 +73,7 @@ fn compile(doc: &Document, members: &[Member]) -> FirewallRule {
         sources,
         destinations,
         traffic: traffic.iter().filter_map(|entry| self::traffic(document::object(entry))).collect(),
+        log: doc.get("logConfig").is_some_and(|log| document::flag(document::object(log), "enable")),
     }
 }
 

@@ -165,7 +165,8 @@ impl DockerDriver {
         let address = Address::reserve()?;
         let wanted = Wanted {
             image: nothing.name(),
-            labels: self.labels.clone(),
+            // Whatever has it is removed by the next start, this one too if it is cut short.
+            labels: [(LABEL_INSTANCE.to_owned(), "trial".to_owned())].into_iter().chain(self.labels.clone()).collect(),
             plan: Plan {
                 pod: Pod::New { address: address.ip() },
                 users: USERS,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use super::room::Room;
-use super::{Namespaces, Network, NetworkState, UserNamespace, join_user_namespace, lock};
+use super::{Filter, Namespaces, Network, NetworkState, UserNamespace, join_user_namespace, lock};
 use crate::inheritance::{address, duplicate, network, unreadable};
 use crate::{Estate, NetworkId, Subnet};
 
@@ -35,6 +35,7 @@ impl Namespaces {
             "networks": described,
             "guests": self.guests.load(Ordering::Relaxed),
             "noFilter": self.no_filter,
+            "noLog": self.no_log,
         });
         Ok(Estate { state, descriptors })
     }
@@ -58,6 +59,8 @@ impl Namespaces {
             networks: networks.into(),
             guests: AtomicU32::new(guests),
             no_filter: state["noFilter"].as_str().map(str::to_owned),
+            no_log: state["noLog"].as_str().map(str::to_owned),
+            tell: Default::default(),
             inherited: Default::default(),
         })
     }
@@ -79,6 +82,7 @@ impl Network {
             "held": *lock(&self.held),
             "mtu": self.mtu.load(Ordering::Relaxed),
             "guests": guests,
+            "tracks": lock(&self.filter).tracks,
         }))
     }
 
@@ -100,11 +104,16 @@ impl Network {
         let held = described["held"].as_array().ok_or_else(wrong)?.iter().map(address);
         let held = held.collect::<Option<std::collections::BTreeSet<_>>>().ok_or_else(wrong)?;
         let mtu = described["mtu"].as_u64().and_then(|mtu| mtu.try_into().ok()).ok_or_else(wrong)?;
+        // The rules come from the store, as after any start; what the kernel tracks, it tracks on.
+        let tracks = described["tracks"].as_bool().ok_or_else(wrong)?;
+        let filter = Filter { clients: state.guests.len(), tracks, ..Filter::default() };
         Ok(Network {
             room: own,
             sockets: Default::default(),
             held: held.into(),
             state: state.into(),
+            filter: filter.into(),
+            alive: Arc::default(),
             mtu: AtomicU32::new(mtu),
         })
     }

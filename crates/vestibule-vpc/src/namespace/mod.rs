@@ -23,16 +23,17 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::firewall::{Action, Direction};
+use crate::firewall::{Action, Direction, Traffic};
 use crate::inheritance::Inherited;
-use crate::{Driver, Estate, FirewallRule, Guest, Mode, NetworkId, SocketPlace, Subnet};
+use crate::{Addresses, Driver, Estate, FirewallRule, Guest, Mode, NetworkId, SocketPlace, Subnet};
 pub use entry::{Place, enter, enter_place};
 use nft::Tracking;
 pub use nft::divert;
+use nft::log::Tell;
 pub use processes::{adopt, bequeath, remount_proc, separate_processes};
 use room::{Inside, Room};
 use sockets::Sockets;
@@ -52,6 +53,10 @@ pub struct Namespaces {
     /// Why there is no packet filter here.
     no_filter: Option<String>,
     inherited: Inherited,
+    /// Why the packet filter has no log here.
+    no_log: Option<String>,
+    /// Who is told of what rules with logging decide on.
+    tell: OnceLock<Tell>,
 }
 
 struct Network {
@@ -61,6 +66,8 @@ struct Network {
     held: Mutex<BTreeSet<Ipv4Addr>>,
     state: Mutex<NetworkState>,
     filter: Mutex<Filter>,
+    /// The network is there as long as this is.
+    alive: Arc<()>,
     /// Longest packet of new clients, bytes.
     mtu: AtomicU32,
 }
@@ -74,20 +81,26 @@ struct Filter {
     /// Connections between clients are tracked: for ever from then on, so that no change of rules cuts what is under
     /// way.
     tracks: bool,
+    /// Somebody reads what rules with logging see.
+    logs: bool,
 }
 
 impl Filter {
-    /// Two clients, and a rule that lets anything in: without both, nothing goes from client to client.
+    /// Two clients, and a rule that lets anything in or tells of what it does not: without both, nothing goes from
+    /// client to client, and nobody need be asked.
     fn must_track(&self) -> bool {
-        let lets_in =
-            |rule: &FirewallRule| (rule.direction, rule.action) == (Direction::Ingress, Action::Allow);
-        self.tracks || self.clients > 1 && self.rules.iter().any(lets_in)
+        let asks = |rule: &FirewallRule| {
+            rule.log || (rule.direction, rule.action) == (Direction::Ingress, Action::Allow)
+        };
+        self.tracks || self.clients > 1 && self.rules.iter().any(asks)
     }
 
     /// Has the kernel obey.
     fn apply(&mut self, room: &Room) -> io::Result<()> {
         let tracks = self.must_track();
-        let (rules, tracking) = (self.rules.clone(), if tracks { Tracking::On } else { Tracking::Off });
+        let tracking = if tracks { Tracking::On } else { Tracking::Off };
+        let mut rules = self.rules.clone();
+        rules.iter_mut().for_each(|rule| rule.log &= self.logs);
         room.run(move |_| nft::replace(&rules, tracking))?;
         self.tracks = tracks;
         Ok(())
@@ -108,7 +121,13 @@ impl Namespaces {
     pub fn new() -> io::Result<Namespaces> {
         let (router, guest) = (Room::open("probe")?, Room::open("probe vm")?);
         let no_filter = router.run(|_| Ok(nft::replace(&[], Tracking::On).err()))?;
+        let no_filter = no_filter.map(|error| {
+            tracing::warn!(%error, "no nftables here: clients of a network cannot reach each other, whatever its firewall says");
+            format!("This machine has no nftables ({error}): no client reaches another.")
+        });
         let filter = no_filter.is_none();
+        let no_log =
+            no_filter.clone().map_or_else(|| router.run(|_| Ok(log_missing())), |gap| Ok(Some(gap)))?;
         router.run(move |inside| route(inside, filter))?;
         plug(
             &router,
@@ -117,12 +136,8 @@ impl Namespaces {
             Ipv4Addr::new(10, 0, 0, 2),
             DEFAULT_MTU,
         )?;
-        let no_filter = no_filter.map(|error| {
-            tracing::warn!(%error, "no nftables here: clients of a network cannot reach each other, whatever its firewall says");
-            format!("This machine has no nftables ({error}): no client reaches another.")
-        });
-        let (networks, guests, inherited) = Default::default();
-        Ok(Namespaces { networks, guests, no_filter, inherited })
+        let (networks, guests, inherited, tell) = Default::default();
+        Ok(Namespaces { networks, guests, no_filter, no_log, tell, inherited })
     }
 
     fn network(&self, id: &NetworkId) -> io::Result<Arc<Network>> {
@@ -133,8 +148,8 @@ impl Namespaces {
         let room = Room::open(id.short())?;
         let filter = self.no_filter.is_none();
         room.run(move |inside| route(inside, filter))?;
-        let (sockets, held, state, filter) = Default::default();
-        let network = Network { room, sockets, held, state, filter, mtu: AtomicU32::new(DEFAULT_MTU) };
+        let (sockets, held, state, filter, alive) = Default::default();
+        let network = Network { room, sockets, held, state, filter, alive, mtu: AtomicU32::new(DEFAULT_MTU) };
         let network = Arc::new(network);
         networks.insert(id.clone(), network.clone());
         Ok(network)
@@ -151,6 +166,22 @@ impl Namespaces {
     fn known(&self, id: &NetworkId) -> Option<Arc<Network>> {
         lock(&self.networks).get(id).cloned()
     }
+}
+
+/// Why rules cannot log in the calling thread's namespace; tried with one that does.
+fn log_missing() -> Option<String> {
+    let rule = FirewallRule {
+        name: "probe".into(),
+        direction: Direction::Ingress,
+        priority: 0,
+        action: Action::Deny,
+        sources: Addresses::all(),
+        destinations: Addresses::all(),
+        traffic: vec![Traffic::ALL],
+        log: true,
+    };
+    let tried = nft::log::open().and_then(|_| nft::replace(&[rule], Tracking::Off));
+    tried.err().map(|error| format!("The kernel's log of packets (NFLOG) is not to be had here: {error}."))
 }
 
 /// Makes a new namespace a router. Without a filter it forwards nothing: that is what the implied rules amount to.
@@ -184,6 +215,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Network {
+    /// Starts the reader of the network's log, which ends with the network. While the process that this one takes over
+    /// from still reads, it waits for its turn.
+    fn read_log(self: &Arc<Self>, id: &NetworkId, tell: Tell) -> io::Result<()> {
+        let mut socket = self.open_log()?;
+        let (id, network, alive) = (id.clone(), Arc::downgrade(self), Arc::downgrade(&self.alive));
+        let read = move || {
+            while socket.is_none() {
+                std::thread::sleep(nft::log::LOOK);
+                let Some(network) = network.upgrade() else { return };
+                match network.open_log() {
+                    Ok(opened) => socket = opened,
+                    Err(error) => return tracing::error!(%id, %error, "firewall rules with logging tell nothing"),
+                }
+            }
+            if let Some(socket) = socket {
+                nft::log::read(&socket, &id, &alive, &tell);
+            }
+        };
+        std::thread::Builder::new().name("firewall log".to_owned()).spawn(read)?;
+        Ok(())
+    }
+
+    /// `None` while another process has it, which the kernel tells in two ways.
+    fn open_log(&self) -> io::Result<Option<OwnedFd>> {
+        match self.room.run(|_| nft::log::open()) {
+            Ok(socket) => Ok(Some(socket)),
+            Err(e) if matches!(e.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A client is gone, or did not come after all.
     fn miss_client(&self) {
         let mut filter = lock(&self.filter);
@@ -258,11 +320,28 @@ impl Driver for Namespaces {
         let Some(network) = network else { return Ok(()) };
         let mut filter = lock(&network.filter);
         filter.rules = rules.to_vec();
+        if let Some(tell) = self.tell.get()
+            && self.no_log.is_none()
+            && !filter.logs
+            && rules.iter().any(|rule| rule.log)
+        {
+            network.read_log(id, tell.clone())?;
+            filter.logs = true;
+        }
         filter.apply(&network.room)
     }
 
     fn firewall_gap(&self) -> Option<String> {
         self.no_filter.clone()
+    }
+
+    fn log_firewall(&self, tell: Tell) {
+        // Only a second call fails, and there is none.
+        let _ = self.tell.set(tell);
+    }
+
+    fn firewall_log_gap(&self) -> Option<String> {
+        self.no_log.clone()
     }
 
     fn listen_tcp(

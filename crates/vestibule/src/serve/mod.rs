@@ -9,6 +9,7 @@
 mod authority;
 mod clients;
 mod egress;
+mod firewall_log;
 mod firewalls;
 mod instances;
 mod metrics;
@@ -46,6 +47,7 @@ use vestibule_store::Store;
 use vestibule_vpc::{Loopback, Namespaces, NetworkId, Vpc, namespace};
 
 use clients::{Clients, Surroundings, mode_name};
+use firewall_log::FirewallLog;
 use instances::Instances;
 use metrics::Metrics;
 use networks::{Networks, Services};
@@ -174,6 +176,8 @@ fn serve(options: &Options) -> Result<(), Failure> {
             }
         }
     }
+    let log = FirewallLog { control: control.clone(), clients: clients.clone(), logs: logs.sink() };
+    vpc.log_firewall(Arc::new(move |event| log.write(&event)));
     let prober = Prober::start(vpc.clone())?;
     let present = Services::default();
     let networks = Networks {
@@ -360,6 +364,7 @@ fn settings(options: &Options, vpc: &Vpc) -> Settings {
             Conformance::Google => vestibule_control::Conformance::Google,
         },
         firewall_gap: vpc.firewall_gap(),
+        firewall_log_gap: vpc.firewall_log_gap(),
         default_networks: !options.skip_default_network,
     }
 }

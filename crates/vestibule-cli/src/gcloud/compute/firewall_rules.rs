@@ -77,6 +77,11 @@ fn settings() -> Vec<Flag> {
         Flag::list("target-service-accounts", "Service accounts of targets.").metavar("EMAIL"),
         Flag::toggle("disabled", "Keeps the rule without effect."),
         Flag::toggle("enable-logging", "Logs what the rule decides."),
+        Flag::choice(
+            "logging-metadata",
+            &["exclude-all", "include-all"],
+            "What entries tell besides the connection. Default: include-all.",
+        ),
         Flag::text("description", "What the rule is for."),
     ]
 }
@@ -126,8 +131,16 @@ fn apply_settings(inv: &Invocation<'_>, body: &mut Map<String, Value>) {
     if let Some(on) = args.toggle("disabled") {
         body.insert("disabled".into(), json!(on));
     }
+    let mut log = Map::new();
     if let Some(on) = args.toggle("enable-logging") {
-        body.insert("logConfig".into(), json!({"enable": on}));
+        log.insert("enable".into(), json!(on));
+    }
+    if let Some(metadata) = args.text("logging-metadata") {
+        let all = if metadata == "exclude-all" { "EXCLUDE_ALL_METADATA" } else { "INCLUDE_ALL_METADATA" };
+        log.insert("metadata".into(), json!(all));
+    }
+    if !log.is_empty() {
+        body.insert("logConfig".into(), log.into());
     }
     if let Some(description) = args.text("description") {
         body.insert("description".into(), json!(description));

@@ -80,6 +80,44 @@ impl Batch {
     }
 }
 
+/// One message that is no part of a batch, for a subsystem's group.
+pub fn alone(kind: u16, flags: u16, group: u16, body: impl FnOnce(&mut Attributes<'_>)) -> Vec<u8> {
+    let mut batch = Batch { bytes: Vec::with_capacity(64), sequence: 0, last: 0 };
+    batch.write(kind, flags, 0, group, body);
+    batch.bytes
+}
+
+/// The attributes of every message of a kind that the kernel sent at once.
+pub fn each(bytes: &[u8], kind: u16) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
+        let found = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
+        let message = rest.get(..length).filter(|message| message.len() >= HEADER)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((found, message))
+    })
+    .filter(move |(found, _)| *found == kind)
+    // Behind the header stands `struct nfgenmsg`.
+    .filter_map(|(_, message)| message.get(HEADER + 4..))
+}
+
+/// An attribute's value, by its number.
+pub fn attribute(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut rest = attributes;
+    loop {
+        let length = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
+        let found = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?) & !NESTED;
+        if length < 4 {
+            return None;
+        }
+        if found == kind {
+            return rest.get(4..length);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+}
+
 impl Attributes<'_> {
     pub fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.attribute(kind, |bytes| bytes.extend(value));

@@ -15,6 +15,7 @@
 //! ([`Tracking`]), and what goes to and from the network's own addresses meets one chain each way at most.
 
 mod divert;
+pub mod log;
 mod message;
 mod steps;
 
@@ -184,6 +185,7 @@ impl Table {
                 let bounds = bounds(ports).map(|(port, end)| (port.to_be_bytes(), end));
                 steps.push(Step::Port(self.set(PORT_TYPE, bounds)));
             }
+            steps.extend(rule.log.then(|| Step::Log(log::prefix(rule))));
             steps.push(Step::Then(verdict));
             self.commented(chain, &steps, Some(&rule.name));
         }

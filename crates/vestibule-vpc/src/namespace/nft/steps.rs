@@ -62,8 +62,8 @@ pub enum Side {
     Destination,
 }
 
-/// One step. All but the last three are questions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One step. All but the last five are questions.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     FromLoopback,
     ToLoopback,
@@ -83,6 +83,8 @@ pub enum Step {
     Untrack,
     /// The connection goes to this port of the namespace's own loopback address instead. In chains of type `nat`.
     Redirect(u16),
+    /// Tells the log's reader, with words about the rule.
+    Log(String),
     Then(Verdict),
 }
 
@@ -99,6 +101,7 @@ impl Step {
     /// Writes the step's expressions into a rule's list.
     pub fn write(&self, list: &mut Attributes<'_>) {
         match *self {
+            Step::Log(ref prefix) => log(list, prefix),
             Step::FromLoopback => {
                 meta(list, IN_LINK);
                 compare(list, EQUAL, &LOOPBACK_INDEX.to_ne_bytes());
@@ -212,6 +215,15 @@ fn mask(list: &mut Attributes<'_>, bits: &[u8]) {
         a.number(3, bits.len() as u32);
         a.nest(4, |a| a.bytes(DATA_VALUE, bits));
         a.nest(5, |a| a.bytes(DATA_VALUE, &vec![0; bits.len()]));
+    });
+}
+
+/// `NFTA_LOG_GROUP`, `_PREFIX`, `_SNAPLEN`.
+fn log(list: &mut Attributes<'_>, prefix: &str) {
+    expression(list, "log", |a| {
+        a.bytes(1, &super::log::GROUP.to_be_bytes());
+        a.text(2, prefix);
+        a.number(3, super::log::TOLD_BYTES);
     });
 }
 

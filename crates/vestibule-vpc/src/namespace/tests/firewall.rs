@@ -329,3 +329,38 @@ fn a_cable_is_not_taken_for_a_bottleneck() {
     assert_eq!(as_client(&driver, &net, HERE, read).unwrap().trim(), "reno");
     assert_eq!(driver.network(&net).unwrap().room.run(move |_| read()).unwrap().trim(), "reno");
 }
+
+#[test]
+fn rules_with_logging_tell_what_they_decide_once() {
+    let Some(driver) = namespaces() else { return };
+    if let Some(gap) = driver.firewall_log_gap() {
+        println!("not run: {gap}");
+        return;
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    driver.log_firewall(Arc::new(move |event| drop(tell.send(event))));
+    let net = two_clients(&driver, "fw-l");
+    let _listener = listen_as(&driver, &net, THERE, 80);
+    let named = |name: &str, rule: FirewallRule| FirewallRule { name: name.into(), log: true, ..rule };
+    let quiet = FirewallRule { priority: 2000, ..rule(Direction::Egress, Action::Allow) };
+    let open =
+        named("open", FirewallRule { traffic: tcp(&[(80, 80)]), ..rule(Direction::Ingress, Action::Allow) });
+    let shut = named("shut", FirewallRule { priority: 65_535, ..rule(Direction::Ingress, Action::Deny) });
+    driver.set_firewall(&net, std::slice::from_ref(&shut)).unwrap();
+    assert!(!connects(&driver, &net, HERE, (THERE, 80), false));
+    let event = told.recv_timeout(PATIENCE).expect("a network in which nothing is allowed tells too");
+    assert_eq!((&*event.rule, event.flow.port), ("shut", 80));
+    driver.set_firewall(&net, &[open, shut, quiet]).unwrap();
+    let stream = as_client(&driver, &net, HERE, || TcpStream::connect_timeout(&(THERE, 80).into(), PATIENCE));
+    let port = stream.unwrap().local_addr().unwrap().port();
+    let event = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((&*event.rule, event.priority, event.action), ("open", 1000, Action::Allow));
+    assert_eq!(event.flow, Flow { source: HERE, destination: THERE, protocol: TCP, port: 80 });
+    assert_eq!((event.source_port, &event.network, event.direction), (port, &net, Direction::Ingress));
+    assert!(!connects(&driver, &net, HERE, (THERE, 81), false));
+    let event = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((&*event.rule, event.action, event.flow.port), ("shut", Action::Deny, 81));
+    driver.set_firewall(&net, &[]).unwrap();
+    driver.remove(&net);
+    assert!(told.recv_timeout(DROPPED).is_err(), "nothing else was to be told");
+}

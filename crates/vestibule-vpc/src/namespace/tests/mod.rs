@@ -95,6 +95,7 @@ fn rule(direction: Direction, action: Action) -> FirewallRule {
         sources: Addresses::all(),
         destinations: Addresses::all(),
         traffic: vec![Traffic::ALL],
+        log: false,
     }
 }
 
