@@ -166,7 +166,10 @@ impl DockerDriver {
         let wanted = Wanted {
             image: nothing.name(),
             // Whatever has it is removed by the next start, this one too if it is cut short.
-            labels: [(LABEL_INSTANCE.to_owned(), "trial".to_owned())].into_iter().chain(self.labels.clone()).collect(),
+            labels: [(LABEL_INSTANCE.to_owned(), "trial".to_owned())]
+                .into_iter()
+                .chain(self.labels.clone())
+                .collect(),
             plan: Plan {
                 pod: Pod::New { address: address.ip() },
                 users: USERS,

@@ -226,7 +226,9 @@ impl Network {
                 let Some(network) = network.upgrade() else { return };
                 match network.open_log() {
                     Ok(opened) => socket = opened,
-                    Err(error) => return tracing::error!(%id, %error, "firewall rules with logging tell nothing"),
+                    Err(error) => {
+                        return tracing::error!(%id, %error, "firewall rules with logging tell nothing");
+                    }
                 }
             }
             if let Some(socket) = socket {
@@ -241,7 +243,9 @@ impl Network {
     fn open_log(&self) -> io::Result<Option<OwnedFd>> {
         match self.room.run(|_| nft::log::open()) {
             Ok(socket) => Ok(Some(socket)),
-            Err(e) if matches!(e.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied) => Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

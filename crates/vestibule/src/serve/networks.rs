@@ -66,8 +66,9 @@ impl Services {
     /// Handles on every socket of every network's services.
     pub fn sockets(&self) -> io::Result<Vec<(SocketPlace, OwnedFd)>> {
         let present = self.lock();
-        let services =
-            present.values().flat_map(|there| std::iter::once(&there.services).chain(there.forwarders.values()));
+        let services = present
+            .values()
+            .flat_map(|there| std::iter::once(&there.services).chain(there.forwarders.values()));
         let handle = |(place, socket): &(SocketPlace, OwnedFd)| Ok((place.clone(), socket.try_clone()?));
         services.flat_map(|service| &service.sockets).map(handle).collect()
     }
@@ -204,7 +205,8 @@ impl Networks {
         let (alive, gone) = watch::channel(());
         let metadata = first(self.vpc.listen_tcp(network, RESOLVER, METADATA_PORT, 1)?)?;
         let mut sockets = self.serve_names(network, RESOLVER, gone.clone())?;
-        let place = SocketPlace { network: network.clone(), ip: RESOLVER, port: METADATA_PORT, is_udp: false };
+        let place =
+            SocketPlace { network: network.clone(), ip: RESOLVER, port: METADATA_PORT, is_udp: false };
         sockets.push((place, metadata.as_fd().try_clone_to_owned()?));
         let (clients, of) = (self.clients.clone(), network.clone());
         let who = std::sync::Arc::new(move |peer| clients.identity(&of, peer));
