@@ -96,25 +96,37 @@ impl Capture {
         let everything = Protocol::from(i32::from(Capture::EVERYTHING));
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(everything))?;
         socket.set_recv_buffer_size(Capture::ROOM)?;
-        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
         Ok(Capture(socket))
     }
 
-    /// Sender and receiver of every IPv4 packet since the start.
+    /// Sender and receiver of every IPv4 packet since the start. Whatever else the machine does, they end with a packet
+    /// of our own, which is the last thing that was to be seen.
     fn packets(mut self) -> Vec<[Ipv4Addr; 2]> {
+        let own = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut found = Vec::new();
         let mut frame = [0; 2048];
-        while let Ok(length) = self.0.read(&mut frame) {
+        loop {
+            // Again and again: what finds the capture full is lost.
+            if found.len() % 1000 == 0 {
+                own.send_to(END, own.local_addr().unwrap()).unwrap();
+            }
+            let length = self.0.read(&mut frame).expect("the capture sees packets");
             // Behind an Ethernet header, which the loopback link has too.
             if length >= 34 && frame[12..14] == [8, 0] {
                 let address =
                     |at: usize| Ipv4Addr::from([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
                 found.push([address(26), address(30)]);
             }
+            if frame[..length].ends_with(END) {
+                return found;
+            }
         }
-        found
     }
 }
+
+/// What the last packet of a capture carries.
+const END: &[u8] = b"nothing more to see";
 
 /// The addresses of the networks in the test below.
 fn is_inside(address: Ipv4Addr) -> bool {
@@ -140,15 +152,9 @@ fn the_machine_sees_nothing_of_a_network_and_has_no_way_in() {
         assert!(!line.contains("10.0.0.") && !line.contains("10.129."), "a way in: {line}");
     }
     assert_eq!(routes(), before, "the machine's routes and addresses are as they were");
-    let own = UdpSocket::bind("127.0.0.1:0").unwrap();
-    own.send_to(b"seen", own.local_addr().unwrap()).unwrap();
     match capture {
         Ok(capture) => {
             let packets = capture.packets();
-            assert!(
-                packets.iter().any(|packet| packet[1] == Ipv4Addr::LOCALHOST),
-                "the capture sees packets"
-            );
             let inside: Vec<_> =
                 packets.iter().filter(|packet| packet.iter().any(|a| is_inside(*a))).collect();
             assert!(inside.is_empty(), "packets of the network: {inside:?}");
