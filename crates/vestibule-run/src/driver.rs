@@ -5,6 +5,7 @@
 //! and knows nothing of requests, probes or scaling. Ending a container (ask, wait, force) is the same for all of them
 //! and is written once, in [`end`].
 
+mod carrier;
 mod child;
 pub mod choice;
 pub mod container;

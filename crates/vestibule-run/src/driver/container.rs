@@ -56,9 +56,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::runtime::{Builder, Runtime};
 use vestibule_images::Images;
 
+use super::carrier::Carrier;
 use super::leftovers::Records;
 use super::prepared::Prepared;
 use super::{Driver, Failure, LABEL_CONTAINER, Labels, Listed, Order, Owner, Pending, Started};
@@ -78,8 +78,7 @@ pub struct ContainerDriver {
     groups: ControlGroups,
     records: Records,
     instances: Instances<instances::Instance>,
-    /// Carries what containers send. A thread of its own: what one of them moves must not keep starts waiting.
-    carrier: Option<Runtime>,
+    carrier: Carrier,
 }
 
 impl ContainerDriver {
@@ -98,9 +97,7 @@ impl ContainerDriver {
             );
         }
         let records = Records::open_in(state_dir, FOLDER)?;
-        let mut carrier = Builder::new_multi_thread();
-        let carrier = carrier.worker_threads(1).thread_name("run-egress").enable_all().build()?;
-        let carrier = Some(carrier);
+        let carrier = Carrier::start()?;
         let (images, instances) = (Prepared::new(images), Instances::default());
         Ok(Self { helper, images, groups, records, instances, carrier })
     }
@@ -119,10 +116,6 @@ impl ContainerDriver {
 impl Drop for ContainerDriver {
     fn drop(&mut self) {
         self.groups.leave();
-        if let Some(carrier) = self.carrier.take() {
-            // May be dropped by a task, which must not wait.
-            carrier.shutdown_background();
-        }
     }
 }
 
@@ -151,7 +144,7 @@ impl Driver for ContainerDriver {
                 groups: &self.groups,
                 records: &self.records,
                 instances: &self.instances,
-                carrier: self.carrier.as_ref().map(Runtime::handle),
+                carrier: self.carrier.handle(),
             };
             maker.start(order, image).await.map_err(|error| creation(order, &error))
         })

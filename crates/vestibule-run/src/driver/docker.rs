@@ -41,9 +41,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::runtime::{Builder, Runtime};
 use vestibule_images::{Image, Images};
 
+use super::carrier::Carrier;
 use super::container::cgroup::{MAX_PROCESSES, PERIOD, quota};
 use super::container::init::{HOSTNAME, OOM_SCORE};
 use super::container::instance::{empty, plan};
@@ -96,8 +96,7 @@ pub struct DockerDriver {
     base: Base,
     labels: Labels,
     instances: Instances<Instance>,
-    /// Carries what containers send, and removes what is left of them.
-    carrier: Option<Runtime>,
+    carrier: Carrier,
 }
 
 /// A container that is to be made.
@@ -122,8 +121,7 @@ impl DockerDriver {
 
     /// The same for the engine behind this socket.
     pub fn open_at(socket: &Path, state_dir: &Path, program: &Program) -> io::Result<Self> {
-        let mut carrier = Builder::new_multi_thread();
-        let carrier = carrier.worker_threads(1).thread_name("run-egress").enable_all().build()?;
+        let carrier = Carrier::start()?;
         std::fs::create_dir_all(state_dir)?;
         let state_dir = state_dir.canonicalize()?;
         let labels = Labels::from([
@@ -131,7 +129,7 @@ impl DockerDriver {
             (LABEL_OWNER.to_owned(), own_label()?),
         ]);
         // A thread of its own: the caller may be inside an executor.
-        let connect = || carrier.block_on(Engine::connect(socket));
+        let connect = || carrier.handle().block_on(Engine::connect(socket));
         let engine = on_a_thread(connect)?;
         let driver = Self {
             engine,
@@ -140,23 +138,19 @@ impl DockerDriver {
             base: Base::open(&state_dir)?,
             labels,
             instances: Instances::default(),
-            carrier: Some(carrier),
+            carrier,
         };
         let failed = |error: io::Error| {
             let engine = driver.engine.describe();
             io::Error::new(error.kind(), format!("{engine} does not run a trial container: {error}"))
         };
-        on_a_thread(|| driver.executor()?.block_on(driver.try_out())).map_err(failed)?;
+        on_a_thread(|| driver.carrier.handle().block_on(driver.try_out())).map_err(failed)?;
         Ok(driver)
     }
 
     /// Name, version and place of the engine.
     pub fn describe(&self) -> String {
         self.engine.describe()
-    }
-
-    fn executor(&self) -> io::Result<&tokio::runtime::Handle> {
-        self.carrier.as_ref().map(Runtime::handle).ok_or_else(|| io::Error::other("the driver is closed"))
     }
 
     /// Makes a container that runs nothing.
@@ -190,7 +184,7 @@ impl DockerDriver {
     }
 
     fn volumes(&self, labels: &Labels) -> io::Result<Arc<Volumes>> {
-        Ok(Arc::new(Volumes::new(&self.engine, self.executor()?, &self.base, labels.clone())?))
+        Ok(Arc::new(Volumes::new(&self.engine, self.carrier.handle(), &self.base, labels.clone())?))
     }
 
     async fn run(&self, order: &Order, image: Arc<Image>) -> io::Result<Started> {
@@ -218,7 +212,8 @@ impl DockerDriver {
             (Some(begun), Some(address), _) => {
                 let ways = (server, order.network.clone());
                 let network = held.id().to_owned();
-                let instance = Arc::new(begun.instance(network, address, volumes, ways, self.executor()?)?);
+                let instance =
+                    Arc::new(begun.instance(network, address, volumes, ways, self.carrier.handle())?);
                 self.instances.add(&order.instance_id, &instance);
                 instance
             }
@@ -248,7 +243,7 @@ impl DockerDriver {
             }
             (created, _) => created?,
         };
-        let held = Held::new(&self.engine, self.executor()?, id, volumes, image);
+        let held = Held::new(&self.engine, self.carrier.handle(), id, volumes, image);
         match instance::start(&self.engine, held.id(), meeting, &wanted.plan).await {
             Ok(made) => Ok((made, held)),
             Err(error) => {
@@ -326,15 +321,6 @@ const USERS: Users = Users::Shifted { base: 0, count: u32::MAX };
 fn on_a_thread<T: Send>(run: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let joined = std::thread::scope(|scope| scope.spawn(run).join());
     joined.unwrap_or_else(|_| Err(io::Error::other("asking the engine panicked")))
-}
-
-impl Drop for DockerDriver {
-    fn drop(&mut self) {
-        if let Some(carrier) = self.carrier.take() {
-            // May be dropped by a task, which must not wait.
-            carrier.shutdown_background();
-        }
-    }
 }
 
 impl Driver for DockerDriver {

@@ -236,3 +236,16 @@ pub fn groups() -> Vec<PathBuf> {
 pub fn groups_of(id: &str) -> usize {
     groups().iter().filter(|path| path.to_string_lossy().contains(id)).count()
 }
+
+/// Keeps one instance, until somebody kills this process, and says which.
+pub fn run_until_killed(driver: &dyn Driver) -> ! {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let world = World::new();
+    let order = world.order("stubborn");
+    let kept = runtime.block_on(async {
+        driver.prepare(&order.owner, &order.container).await.unwrap();
+        driver.start(&order).await.unwrap()
+    });
+    println!("{} {}", order.instance_id, kept.handle.pid().unwrap());
+    runtime.block_on(std::future::pending())
+}

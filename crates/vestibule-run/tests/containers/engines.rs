@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use vestibule_run::desired::Container;
@@ -10,7 +10,7 @@ use vestibule_run::driver::docker::DockerDriver;
 use vestibule_run::driver::{Contents, Driver as _, Exit, File, Labels, Mounted, Share};
 
 use crate::Test;
-use crate::driving::{PATIENCE, World, exists, inside, limits, until, usual_settings};
+use crate::driving::{self, PATIENCE, World, exists, inside, limits, until, usual_settings};
 use crate::engine::Engine;
 
 /// The word that makes this binary a runtime that is killed.
@@ -146,16 +146,7 @@ fn containers_share() {
 
 /// A runtime that keeps one instance, until somebody kills it.
 pub fn run_until_killed(socket: &str, folder: &str) -> ! {
-    let driver = Arc::new(DockerDriver::open_at(socket.as_ref(), folder.as_ref(), &inside()).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let world = World::new();
-    let order = world.order("stubborn");
-    let kept = runtime.block_on(async {
-        driver.prepare(&order.owner, &order.container).await.unwrap();
-        driver.start(&order).await.unwrap()
-    });
-    println!("{} {}", order.instance_id, kept.handle.pid().unwrap());
-    runtime.block_on(std::future::pending())
+    driving::run_until_killed(&DockerDriver::open_at(socket.as_ref(), folder.as_ref(), &inside()).unwrap())
 }
 
 fn an_engine_keeps_nothing_of_a_killed_runtime() {

@@ -133,16 +133,7 @@ fn what_cannot_be_started_leaves_nothing() {
 
 /// A runtime that keeps one instance, until somebody kills it.
 pub fn run_until_killed(folder: &str) -> ! {
-    let driver = Arc::new(ContainerDriver::open(folder.as_ref(), helper()).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let world = World::new();
-    let order = world.order("stubborn");
-    let kept = runtime.block_on(async {
-        driver.prepare(&order.owner, &order.container).await.unwrap();
-        driver.start(&order).await.unwrap()
-    });
-    println!("{} {}", order.instance_id, kept.handle.pid().unwrap());
-    runtime.block_on(std::future::pending())
+    driving::run_until_killed(&ContainerDriver::open(folder.as_ref(), helper()).unwrap())
 }
 
 fn a_killed_runtime_leaves_nothing_running() {

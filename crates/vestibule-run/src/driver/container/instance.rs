@@ -43,7 +43,7 @@ pub(super) struct Maker<'a> {
     pub(super) groups: &'a ControlGroups,
     pub(super) records: &'a Records,
     pub(super) instances: &'a Instances<Instance>,
-    pub(super) carrier: Option<&'a tokio::runtime::Handle>,
+    pub(super) carrier: &'a tokio::runtime::Handle,
 }
 
 /// A helper that runs, and the socket through which it speaks.
@@ -259,8 +259,8 @@ impl Maker<'_> {
             (Some(listener), Some(server)) => Some(Forwarder::start(listener, server)?),
             _ => None,
         };
-        let outlet = match (begun.outlet, network, self.carrier) {
-            (Some(sockets), Some(network), Some(carrier)) => Some(Outlet::start(sockets, network, carrier)),
+        let outlet = match (begun.outlet, network) {
+            (Some(sockets), Some(network)) => Some(Outlet::start(sockets, network, self.carrier)),
             _ => None,
         };
         let instance = Arc::new(Instance {
