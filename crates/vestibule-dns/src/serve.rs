@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -117,12 +118,11 @@ impl Server {
         let mut tally = Tally::default();
         let mut under_way = JoinSet::new();
         loop {
-            let ready = socket.readable().await;
-            // A turn has one table.
-            let now = self.resolver.now(&self.network);
-            let turn = ready.and_then(|()| {
-                let turn = Turn { server: self, now: &now, logged: now.is_logged() };
-                socket.try_io(Interest::READABLE, || turn.run(socket, &mut buffers, &mut later, &mut tally))
+            let turn = socket.readable().await.and_then(|()| {
+                let mut turn = Turn { server: self, now: self.resolver.now(&self.network) };
+                socket.try_io(Interest::READABLE, || {
+                    turn.run(socket.as_ref(), &mut buffers, &mut later, &mut tally)
+                })
             });
             self.resolver.counts().add(Transport::Udp, &std::mem::take(&mut tally));
             while under_way.try_join_next().is_some() {}
@@ -306,17 +306,15 @@ struct Asked<'m> {
 /// One turn at a socket.
 struct Turn<'s> {
     server: &'s Server,
-    now: &'s Now<'s>,
-    /// Questions are logged.
-    logged: bool,
+    now: Now<'s>,
 }
 
 impl Turn<'_> {
     /// Answers what has come in, up to [`TURN`] datagrams: under load one wake-up serves many. `WouldBlock` says that
     /// nothing is left.
     fn run(
-        &self,
-        socket: &UdpSocket,
+        &mut self,
+        socket: &impl AsFd,
         buffers: &mut Buffers,
         later: &mut Vec<Waiting>,
         tally: &mut Tally,
@@ -330,18 +328,19 @@ impl Turn<'_> {
                 Err(error) => return Err(error.into()),
             };
             let Ok(peer) = SocketAddr::try_from(from.clone()) else { continue };
+            self.catch_up();
             let message = &buffers.message[..length];
             buffers.answer.clear();
             let asker = self.server.asker(Some(peer));
-            match answer(self.now, asker, message, udp_limit, &mut buffers.answer) {
+            match answer(&self.now, asker, message, udp_limit, &mut buffers.answer) {
                 Outcome::Dropped => tally.dropped(),
                 Outcome::Ask => later.push(Waiting::Ask(message.to_vec(), peer, SystemTime::now())),
                 Outcome::Answered => {
                     tally.answered(&buffers.answer);
-                    if self.logged {
+                    if self.now.is_logged() {
                         let transport = Transport::Udp;
                         let asked = Asked { message, peer: Some(peer), transport, at: SystemTime::now() };
-                        self.server.log(self.now, &asked, &buffers.answer, Made::default());
+                        self.server.log(&self.now, &asked, &buffers.answer, Made::default());
                     }
                     match rustix::net::sendto(socket, &buffers.answer, SendFlags::empty(), &from) {
                         Ok(_) => {}
@@ -352,6 +351,13 @@ impl Turn<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Who asks after the API has answered sees the change, also when the turn began before.
+    fn catch_up(&mut self) {
+        if self.now.is_outdated() {
+            self.now = self.server.resolver.now(&self.server.network);
+        }
     }
 }
 
@@ -386,4 +392,43 @@ fn answer(
 /// How long an answer over UDP may be: what the client offers, between 512 and 1,232 octets.
 fn udp_limit(query: &Query<'_>) -> usize {
     query.edns.map_or(MIN_UDP, |offered| usize::from(offered).clamp(MIN_UDP, MAX_UDP))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+    use crate::{RecordSet, Table, Visibility, Zone, ZoneKind};
+
+    fn table(network: &NetworkId, address: &str) -> Table {
+        let records = vec![
+            RecordSet::parse("z.", "SOA", 300, &["ns. admin. 1 21600 3600 259200 60"]).unwrap(),
+            RecordSet::parse("a.z.", "A", 300, &[address]).unwrap(),
+        ];
+        let visibility = Visibility::Networks(vec![network.clone()]);
+        let zone = Zone::new("z.".parse().unwrap(), visibility, ZoneKind::Plain(records));
+        Table { zones: vec![Arc::new(zone)], ..Table::default() }
+    }
+
+    #[test]
+    fn a_question_that_comes_during_a_turn_is_answered_from_the_table_of_its_moment() {
+        let (resolver, network) = (Resolver::new(Vec::new()), NetworkId::new("p", "n"));
+        resolver.apply(table(&network, "10.0.0.1"));
+        let server = Server { resolver, network, entry: Entry::Machines };
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(socket.local_addr().unwrap()).unwrap();
+        let mut turn = Turn { server: &server, now: server.resolver.now(&server.network) };
+
+        server.resolver.apply(table(&server.network, "10.0.0.2"));
+        client.send(&wire::write_query(1, &"a.z.".parse().unwrap(), crate::rdata::kind::A)).unwrap();
+        let mut buffers = Buffers { message: vec![0; MAX_TCP], answer: Vec::new() };
+        let end = turn.run(&socket, &mut buffers, &mut Vec::new(), &mut Tally::default());
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut answer = [0; MAX_UDP];
+        let length = client.recv(&mut answer).unwrap();
+        assert!(answer[..length].ends_with(&[10, 0, 0, 2]), "{:?}", &answer[..length]);
+    }
 }

@@ -92,6 +92,11 @@ enum Known<'z> {
 }
 
 impl Now<'_> {
+    /// There is a newer table.
+    pub(crate) fn is_outdated(&self) -> bool {
+        !std::ptr::eq(Arc::as_ptr(&self.index), Arc::as_ptr(&self.inner.index.load()))
+    }
+
     /// Writes the answer if it needs no other server and no translation; `false` says that
     /// [`crate::Resolver::write_asking`] must be called, and leaves `out` as it was.
     pub(crate) fn write(&self, query: &Query<'_>, asker: Asker, limit: usize, out: &mut Vec<u8>) -> bool {

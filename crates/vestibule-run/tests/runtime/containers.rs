@@ -167,7 +167,7 @@ fn a_sidecar_starts_first_and_shares_the_instance_s_fate() {
     // The sidecar ends without an answer, and takes the instance with it.
     assert!(get(sidecar, "/exit").is_err());
     until("the instance has ended", || !exists(first) && !exists(pid));
-    until("another runs", || ready(&world).is_some());
+    until("another runs", || ready(&world).is_some_and(|pid| pid != first));
     let pid: u32 = get(sidecar, "/").unwrap().1.parse().unwrap();
     world.runtime.shutdown();
     assert!(!exists(pid), "the sidecar was left running");
