@@ -141,6 +141,19 @@ fn list_sets(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     listed(&call, Some("dns#resourceRecordSetsListResponse"), "rrsets", sets, set_order)
 }
 
+/// How many items a page has at most; 0 asks for as many as there can be.
+fn page_size(call: &Call) -> Result<usize, Error> {
+    let Some(asked) = call.query("maxResults") else { return Ok(PAGE_SIZE) };
+    match asked.parse::<usize>() {
+        Ok(0) => Ok(PAGE_SIZE),
+        Ok(size) => Ok(size.min(PAGE_SIZE)),
+        Err(_) => Err(Error::Named {
+            reason: "invalid",
+            message: format!("Invalid value for 'parameters.maxResults': '{asked}'"),
+        }),
+    }
+}
+
 /// `kind` is what the answer says that it is, where Google's says it.
 fn listed(
     call: &Call,
@@ -149,9 +162,8 @@ fn listed(
     items: Vec<Value>,
     order: impl Fn(&Value) -> String,
 ) -> Result<Reply, Error> {
-    let asked = call.query("maxResults").and_then(|size| size.parse().ok()).filter(|size| *size > 0);
     let listing = Listing {
-        size: asked.unwrap_or(PAGE_SIZE).min(PAGE_SIZE),
+        size: page_size(call)?,
         token: call.query("pageToken").map(str::to_owned),
         ..Listing::default()
     };
@@ -376,6 +388,8 @@ mod tests {
         let zones =
             |query: &str| world.get(&format!("{ZONES}?{query}")).1["managedZones"].as_array().map(Vec::len);
         assert_eq!((zones("maxResults=100"), zones("dnsName=other.")), (Some(1), Some(0)));
+        let (status, body) = world.get(&format!("{ZONES}?maxResults=-1"));
+        assert_eq!((status, &body["error"]["errors"][0]["reason"]), (400, &json!("invalid")));
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn of_error(error: &Error, style: Style) -> Verdict {
         Error::Unauthenticated { .. } => (S::UNAUTHORIZED, "authError", "UNAUTHENTICATED"),
         Error::Aborted { .. } => (S::CONFLICT, "aborted", "ABORTED"),
         Error::FailedPrecondition { .. } => (S::BAD_REQUEST, "failedPrecondition", "FAILED_PRECONDITION"),
-        Error::ResourceExhausted { .. } if style == Style::Compute => {
+        Error::ResourceExhausted { .. } if style != Style::Google => {
             (S::FORBIDDEN, "quotaExceeded", "RESOURCE_EXHAUSTED")
         }
         Error::ResourceExhausted { .. } => (S::TOO_MANY_REQUESTS, "rateLimitExceeded", "RESOURCE_EXHAUSTED"),

@@ -17,6 +17,7 @@ mod iam;
 mod invocation;
 mod located;
 mod logging;
+pub mod parsers;
 mod projects;
 mod properties;
 mod run;

@@ -191,6 +191,7 @@ fn zones_are_checked() {
             "logged by a DNS policy of the network",
         ),
         (private("z", "x.example.", &["n"]), "'entity.managedZone' named 'z' already exists"),
+        (private("z", "example.com.", &["n"]), "'entity.managedZone' named 'z' already exists"),
         (private("x", "EXAMPLE.com.", &["m", "n"]), "already sees the zone 'z'"),
     ] {
         let refused = text(cloud.create(body.clone()));
@@ -529,13 +530,30 @@ fn peering_and_forwarding_zones_hold_no_records() {
     cloud.add("target", "a.shared.example.", "A", &["10.7.7.7"]).unwrap();
     let mut peering = private("peer", "shared.example.", &["n"]);
     peering["peeringConfig"] = json!({ "targetNetwork": { "networkUrl": network_url("m") } });
-    cloud.create(peering).unwrap();
+    let made = cloud.create(peering).unwrap();
+    let kind = "dns#managedZonePeeringConfigTargetNetwork";
+    assert_eq!(
+        made["peeringConfig"],
+        json!({
+            "kind": "dns#managedZonePeeringConfig",
+            "targetNetwork": {
+                "kind": kind,
+                "networkUrl": format!("https://www.googleapis.com/compute/v1/projects/{PROJECT}/global/networks/m"),
+            },
+        })
+    );
     assert_eq!(cloud.address("n", "a.shared.example"), Some(Ipv4Addr::new(10, 7, 7, 7)));
     let mut forwarding = private("fwd", "corp.example.", &["n"]);
-    let targets = json!({ "targetNameServers": [{ "ipv4Address": "127.0.0.1" }] });
-    forwarding["forwardingConfig"] = targets.clone();
+    forwarding["forwardingConfig"] = json!({ "targetNameServers": [{ "ipv4Address": "127.0.0.1" }] });
     let made = cloud.create(forwarding).unwrap();
-    assert_eq!(made["forwardingConfig"], targets, "as it was sent");
+    let kind = "dns#managedZoneForwardingConfigNameServerTarget";
+    assert_eq!(
+        made["forwardingConfig"],
+        json!({
+            "kind": "dns#managedZoneForwardingConfig",
+            "targetNameServers": [{ "kind": kind, "ipv4Address": "127.0.0.1" }],
+        })
+    );
     for zone in ["peer", "fwd"] {
         assert_eq!(cloud.sets(zone), []);
         assert!(cloud.add(zone, "x.corp.example.", "A", &["10.0.0.1"]).is_err());

@@ -101,15 +101,21 @@ fn visibility(change: &Change<'_>, of: &str, private: bool, doc: &mut Document) 
     Ok(())
 }
 
-fn forwarding(doc: &Document) -> Result<(), Error> {
-    let Some(config) = doc.get("forwardingConfig") else { return Ok(()) };
+fn forwarding(doc: &mut Document) -> Result<(), Error> {
+    let Some(Value::Object(config)) = doc.get_mut("forwardingConfig") else { return Ok(()) };
     let place = format!("{ENTITY}.forwardingConfig.targetNameServers");
-    let targets = document::items(document::object(config), "targetNameServers");
+    let targets = document::items(config, "targetNameServers");
     if targets.is_empty() {
         return Err(required(&place));
     }
     quota::check_targets(targets.len())?;
-    servers::check(targets, &place, "dns.managedZones.forwardingConfig.targetNameServers")
+    servers::check(targets, &place, "dns.managedZones.forwardingConfig.targetNameServers")?;
+    config.insert("kind".into(), "dns#managedZoneForwardingConfig".into());
+    let targets = config.get_mut("targetNameServers").and_then(Value::as_array_mut);
+    for target in targets.into_iter().flatten().filter_map(Value::as_object_mut) {
+        target.insert("kind".into(), "dns#managedZoneForwardingConfigNameServerTarget".into());
+    }
+    Ok(())
 }
 
 fn peering(change: &Change<'_>, of: &str, doc: &mut Document) -> Result<(), Error> {
@@ -121,10 +127,10 @@ fn peering(change: &Change<'_>, of: &str, doc: &mut Document) -> Result<(), Erro
     };
     let path = format!("{ENTITY}.peeringConfig.targetNetwork.networkUrl");
     let link = binding::resolved(change, of, &path, &link)?;
-    if let Some(url) =
-        doc.get_mut("peeringConfig").and_then(|config| config.pointer_mut("/targetNetwork/networkUrl"))
-    {
-        *url = Value::String(link);
+    if let Some(config) = doc.get_mut("peeringConfig") {
+        config["kind"] = "dns#managedZonePeeringConfig".into();
+        config["targetNetwork"]["kind"] = "dns#managedZonePeeringConfigTargetNetwork".into();
+        config["targetNetwork"]["networkUrl"] = link.into();
     }
     Ok(())
 }

@@ -105,13 +105,13 @@ fn create(change: &mut Change<'_>, project: &str, mut body: Document) -> Result<
     document::drop_nulls(&mut body);
     OURS.iter().for_each(|field| drop(body.remove(*field)));
     let name = document::text(&body, "name").ok_or_else(|| required("entity.managedZone.name"))?.to_owned();
-    let mut doc = checked(change, project, body, None)?;
     let key = keys::zone(project, &name);
     if change.exists(&key) {
         return Err(Error::AlreadyExists {
             message: format!("The resource 'entity.managedZone' named '{name}' already exists"),
         });
     }
+    let mut doc = checked(change, project, body, None)?;
     let servers = name_servers(&doc);
     doc.insert("kind".into(), "dns#managedZone".into());
     doc.insert("id".into(), id::resource_id().into());

@@ -11,7 +11,7 @@ mod routing;
 mod rules;
 mod transaction;
 mod transfer;
-mod zone_file;
+pub mod zone_file;
 
 use serde_json::{Value, json};
 
