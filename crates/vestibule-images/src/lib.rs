@@ -6,8 +6,9 @@
 //!
 //! **Trust.** An image is written by strangers and unpacked with the rights of the server. So nothing in a layer is
 //! obeyed that would reach outside the layer's own folder: names with `..`, paths that lead through a symbolic link,
-//! hard links to what the layer does not hold, device nodes, extended attributes. Everything that an image makes grow
-//! has a limit ([`limits`]). A layer that breaks a rule is refused as a whole and leaves nothing behind.
+//! hard links to what the layer does not hold, device nodes (those that every `/dev` has are left out), extended
+//! attributes. Everything that an image makes grow has a limit ([`limits`]). A layer that breaks a rule is refused as a
+//! whole and leaves nothing behind.
 //!
 //! **Ownership.** A container's root is not the machine's. Where this process is root, files are stored under a
 //! shifted range of user ids that no account has ([`Ownership`]), which is what the container's user namespace maps;

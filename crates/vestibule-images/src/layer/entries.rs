@@ -64,8 +64,9 @@ pub(crate) fn read<R: Read>(
         if pending.take_extension(&header, &mut raw)? {
             continue;
         }
-        let entry = std::mem::take(&mut pending).finish(&header)?;
-        each(entry, &mut raw)?;
+        if let Some(entry) = std::mem::take(&mut pending).finish(&header)? {
+            each(entry, &mut raw)?;
+        }
     }
     Ok(archive.into_inner())
 }
@@ -117,7 +118,8 @@ impl Pending {
         Ok(())
     }
 
-    fn finish(self, header: &Header) -> Result<Entry, ImageError> {
+    /// `None`: the entry is none of the layer's own, see [`DEFAULT_DEVICES`].
+    fn finish(self, header: &Header) -> Result<Option<Entry>, ImageError> {
         let path = self.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let shown = String::from_utf8_lossy(&path).into_owned();
         let refuse = |what: &str| Err(ImageError::refused(format!("a layer has {what} at {shown:?}")));
@@ -133,6 +135,7 @@ impl Pending {
             EntryType::Symlink => What::Symlink(link),
             EntryType::Link => What::Link(link),
             EntryType::Fifo => What::Fifo,
+            EntryType::Char if is_default_device(&path, header) => return Ok(None),
             EntryType::Char | EntryType::Block => return refuse("a device node"),
             EntryType::GNUSparse => return refuse("a sparse file"),
             _ => return refuse("an entry of an unknown kind"),
@@ -141,15 +144,38 @@ impl Pending {
         if self.size.is_some_and(|size| header.entry_size().ok() != Some(size)) {
             return refuse("two different sizes");
         }
-        Ok(Entry {
+        Ok(Some(Entry {
             path,
             what,
             mode: number(header.mode(), &header.as_old().mode)?,
             uid: self.uid.map_or_else(|| number(header.uid(), &header.as_old().uid), Ok)?,
             gid: self.gid.map_or_else(|| number(header.gid(), &header.as_old().gid), Ok)?,
             modified: self.modified.or_else(|| i64::try_from(header.mtime().ok()?).ok()).unwrap_or_default(),
-        })
+        }))
     }
+}
+
+/// Name, major and minor number of the devices that every container finds in its own `/dev` (OCI runtime specification,
+/// "Default Devices"). A root file system as debootstrap makes it has them too. None is made: the container's own hide
+/// that folder.
+const DEFAULT_DEVICES: [(&[u8], u32, u32); 8] = [
+    (b"console", 5, 1),
+    (b"full", 1, 7),
+    (b"null", 1, 3),
+    (b"ptmx", 5, 2),
+    (b"random", 1, 8),
+    (b"tty", 5, 0),
+    (b"urandom", 1, 9),
+    (b"zero", 1, 5),
+];
+
+fn is_default_device(path: &[u8], header: &Header) -> bool {
+    let mut parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    let (Some(b"dev"), Some(name), None) = (parts.next(), parts.next(), parts.next()) else { return false };
+    let (Ok(Some(major)), Ok(Some(minor))) = (header.device_major(), header.device_minor()) else {
+        return false;
+    };
+    DEFAULT_DEVICES.contains(&(name, major, minor))
 }
 
 /// A number that was read from `field`. Some tools leave a field empty to say 0.

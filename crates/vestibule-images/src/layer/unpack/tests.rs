@@ -10,8 +10,25 @@ use tar::{EntryType, Header};
 struct Layer(Vec<u8>);
 
 impl Layer {
-    fn raw(mut self, kind: EntryType, path: &[u8], link: &[u8], content: &[u8]) -> Self {
+    fn raw(self, kind: EntryType, path: &[u8], link: &[u8], content: &[u8]) -> Self {
+        self.headed(Header::new_gnu(), kind, path, link, content)
+    }
+
+    fn device(self, kind: EntryType, path: &str, major: u32, minor: u32) -> Self {
         let mut header = Header::new_gnu();
+        header.set_device_major(major).unwrap();
+        header.set_device_minor(minor).unwrap();
+        self.headed(header, kind, path.as_bytes(), b"", b"")
+    }
+
+    fn headed(
+        mut self,
+        mut header: Header,
+        kind: EntryType,
+        path: &[u8],
+        link: &[u8],
+        content: &[u8],
+    ) -> Self {
         header.as_old_mut().name[..path.len()].copy_from_slice(path);
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
         header.set_entry_type(kind);
@@ -144,6 +161,11 @@ fn hostile_layers_are_refused_and_leave_nothing() {
         ),
         ("character device", Layer::default().raw(EntryType::Char, b"null", b"", b"")),
         ("block device", Layer::default().raw(EntryType::Block, b"sda", b"", b"")),
+        ("a disk among devices", Layer::default().device(EntryType::Block, "dev/null", 1, 3)),
+        ("memory as null", Layer::default().device(EntryType::Char, "dev/null", 1, 1)),
+        ("null elsewhere", Layer::default().device(EntryType::Char, "etc/null", 1, 3)),
+        ("null below", Layer::default().device(EntryType::Char, "dev/dev/null", 1, 3)),
+        ("null beside", Layer::default().device(EntryType::Char, "dev/../dev/null", 1, 3)),
         ("unknown kind", Layer::default().raw(EntryType::new(b'Z'), b"x", b"", b"")),
         ("sparse file", Layer::default().raw(EntryType::GNUSparse, b"x", b"", b"")),
         ("sparse attributes", Layer::default().pax(&[("GNU.sparse.major", "1")]).file("x", "")),
@@ -277,6 +299,20 @@ fn files_links_folders_and_their_attributes() {
         assert_eq!(file.uid(), geteuid().as_raw());
     }
     assert_eq!(fs::read_to_string(world.0.path().join("victim")).unwrap(), "untouched");
+}
+
+#[test]
+fn default_devices_are_left_to_the_container() {
+    let char = EntryType::Char;
+    let layer = Layer::default()
+        .folder("dev")
+        .device(char, "./dev/null", 1, 3)
+        .device(char, "dev/console", 5, 1)
+        .symlink("dev/fd", "/proc/self/fd");
+    let world = unpacked(layer);
+    let names: Vec<_> =
+        fs::read_dir(world.target().join("dev")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["fd"]);
 }
 
 fn is_whiteout(path: &Path) -> bool {
