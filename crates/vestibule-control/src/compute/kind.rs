@@ -7,6 +7,7 @@ use vestibule_model::{ResourceName, Scope};
 use vestibule_store::View;
 
 use super::Call;
+use super::vms::Vms;
 use crate::{Change, Document, Error};
 
 /// The three scopes, without their location.
@@ -174,8 +175,8 @@ pub trait Kind: Send + Sync {
         Vec::new()
     }
 
-    /// Adds members that are derived when the document is read.
-    fn present(&self, _view: &View, _name: &ResourceName, _doc: &mut Document) {}
+    /// Adds members that are derived when the document is read, from other documents or from clients that are there.
+    fn present(&self, _vms: &Vms, _view: &View, _name: &ResourceName, _doc: &mut Document) {}
 
     /// Resources of a project that follow from others and are never stored. They are read with the stored ones, and
     /// cannot be changed.

@@ -70,7 +70,7 @@ pub use engine::{Call, Compute};
 pub use kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, Verb, linked};
 pub(crate) use labels::check as check_labels;
 pub use operations::{KEEP_FOR, KEEP_NEWEST, OperationLog, WAIT_LIMIT};
-pub use vms::{VmAddress, Vms};
+pub use vms::{VmAddress, Vms, instance_name, zone};
 
 use std::collections::BTreeSet;
 

@@ -7,6 +7,7 @@ use vestibule_model::{ResourceName, Scope, region};
 use vestibule_store::View;
 
 use super::kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, Verb};
+use super::vms::Vms;
 use super::{Call, routes, subnetworks};
 use crate::{Change, Document, Error, document, users};
 
@@ -105,7 +106,7 @@ impl Kind for Networks {
         Ok(doc)
     }
 
-    fn present(&self, view: &View, name: &ResourceName, doc: &mut Document) {
+    fn present(&self, _vms: &Vms, view: &View, name: &ResourceName, doc: &mut Document) {
         let links: Vec<Value> = users(view, &name.key())
             .iter()
             .filter_map(|key| ResourceName::from_key(key))

@@ -4,8 +4,9 @@ use serde_json::Value;
 use vestibule_model::{ResourceName, Scope};
 use vestibule_store::{KeyValue, View};
 
+use super::vms::Vms;
 use super::{Compute, Kind, kind_of};
-use crate::{Document, Error, document};
+use crate::{Control, Document, Error, document};
 
 impl Compute<'_> {
     /// One resource, as clients read it.
@@ -13,14 +14,14 @@ impl Compute<'_> {
         let view = self.control.view();
         let kind = kind_of(&name.collection, &name.scope).ok_or_else(|| Error::not_found(name))?;
         match view.get(&name.key()) {
-            Some(stored) => Ok(present(kind, &view, name, stored)),
+            Some(stored) => Ok(present(kind, self.control.vms(), &view, name, stored)),
             None => derived(kind, &view, name).map(Value::Object).ok_or_else(|| Error::not_found(name)),
         }
     }
 
     /// All resources of a collection in one scope, in the order of their names.
     pub fn list(&self, project: &str, scope: &Scope, collection: &str) -> Vec<Value> {
-        list(&self.control.view(), project, scope, collection)
+        list(self.control, &self.control.view(), project, scope, collection)
     }
 
     /// All resources of a collection in every scope of a project, in the order of scopes and names. Scopes without
@@ -29,7 +30,7 @@ impl Compute<'_> {
         let view = self.control.view();
         let scopes = scopes(&view, project);
         let listed = scopes.into_iter().map(|scope| {
-            let found = list(&view, project, &scope, collection);
+            let found = list(self.control, &view, project, &scope, collection);
             (scope, found)
         });
         listed.filter(|(_, found)| !found.is_empty()).collect()
@@ -46,13 +47,13 @@ impl Compute<'_> {
     }
 }
 
-fn list(view: &View, project: &str, scope: &Scope, collection: &str) -> Vec<Value> {
+fn list(control: &Control, view: &View, project: &str, scope: &Scope, collection: &str) -> Vec<Value> {
     let Some(kind) = kind_of(collection, scope) else { return Vec::new() };
     let parent = ResourceName::new(project, scope.clone(), collection, "").parent_key();
     let named = |kv: &KeyValue| {
         let name = kv.key.rsplit('/').next().unwrap_or_default();
         let name = ResourceName::new(project, scope.clone(), collection, name);
-        present(kind, view, &name, kv)
+        present(kind, control.vms(), view, &name, kv)
     };
     let mut found: Vec<Value> = view.range(&parent).map(named).collect();
     let more = kind.derived(view, project).into_iter().filter(|(name, _)| name.scope == *scope);
@@ -86,8 +87,8 @@ fn scopes(view: &View, project: &str) -> Vec<Scope> {
     found
 }
 
-fn present(kind: &dyn Kind, view: &View, name: &ResourceName, stored: &KeyValue) -> Value {
+fn present(kind: &dyn Kind, vms: &Vms, view: &View, name: &ResourceName, stored: &KeyValue) -> Value {
     let mut doc = document::object(&stored.value).clone();
-    kind.present(view, name, &mut doc);
+    kind.present(vms, view, name, &mut doc);
     Value::Object(doc)
 }

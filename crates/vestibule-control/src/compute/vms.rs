@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use vestibule_model::ResourceName;
+use vestibule_model::{ResourceName, Scope};
 
 use super::addresses::{Claim, allocate};
 use super::subnetworks::why_not_private;
@@ -55,6 +55,22 @@ impl Vms {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ResourceName, BTreeSet<Ipv4Addr>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a client at an address is called, which has no name of its own.
+pub fn instance_name(address: Ipv4Addr) -> String {
+    format!("vm-{}", address.to_string().replace('.', "-"))
+}
+
+/// The zone that clients of a region are in.
+pub fn zone(region: &str) -> String {
+    format!("{region}-a")
+}
+
+/// A client as Google names a VM.
+pub fn instance(subnetwork: &ResourceName, address: Ipv4Addr) -> ResourceName {
+    let zone = zone(subnetwork.scope.region_name().unwrap_or_default());
+    ResourceName::new(&subnetwork.project, Scope::Zone(zone), "instances", instance_name(address))
 }
 
 impl Control {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use vestibule_api::host::{self, Held, Vm, VmRequest};
-use vestibule_control::compute::VmAddress;
+use vestibule_control::compute::{VmAddress, instance_name, zone};
 use vestibule_control::lb::{Explanation, Live, Question};
 use vestibule_control::vpc::{self, Member};
 use vestibule_control::{Control, Error};
@@ -358,13 +358,13 @@ pub fn mode_name(mode: Mode) -> &'static str {
 
 fn identity(request: &VmRequest, region: &str, id: &str, ip: Ipv4Addr) -> Identity {
     let number = vestibule_model::project::project_number(&request.project).to_string();
-    let name = format!("vm-{}", ip.to_string().replace('.', "-"));
+    let (name, zone) = (instance_name(ip), zone(region));
     Identity {
         project_id: request.project.clone(),
         region: region.to_owned(),
-        zone: format!("{region}-a"),
         instance_id: u64::from_str_radix(id.trim_start_matches("vm-"), 16).unwrap_or(1).to_string(),
-        hostname: format!("{name}.{region}-a.c.{}.internal", request.project),
+        hostname: format!("{name}.{zone}.c.{}.internal", request.project),
+        zone,
         instance_name: name,
         service_account: request.service_account.clone().unwrap_or_else(|| account::default_compute(&number)),
         project_number: number,

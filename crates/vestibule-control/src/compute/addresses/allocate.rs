@@ -1,7 +1,8 @@
 //! Who holds which private address, and the one place that gives addresses out.
 //!
 //! Three kinds of holders share a subnetwork: reservations, forwarding rules and clients. A rule may serve on a
-//! reserved address, and several rules may share an address when their ports differ; everything else excludes.
+//! reserved address, and several rules may share an address when their ports differ; a client may ask for a reserved
+//! address on which nobody serves; everything else excludes.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -102,19 +103,18 @@ pub fn allocate(
     wanted: Option<Ipv4Addr>,
     claim: Claim,
 ) -> Result<Ipv4Addr, Error> {
-    let range = subnetworks::range_of(change, subnetwork)?;
+    let (range, gateway) = subnetworks::range_of(change, subnetwork)?;
     let taken = taken(change, subnetwork);
     let Some(wanted) = wanted else {
-        return range.usable().find(|address| !taken.contains_key(address)).ok_or_else(|| {
-            Error::IpSpaceExhausted {
-                message: format!(
-                    "IP space of '{subnetwork}' is exhausted. Insufficient free IP addresses in the IP range \
+        let is_free = |address: &Ipv4Addr| *address != gateway && !taken.contains_key(address);
+        return range.usable().find(is_free).ok_or_else(|| Error::IpSpaceExhausted {
+            message: format!(
+                "IP space of '{subnetwork}' is exhausted. Insufficient free IP addresses in the IP range \
                      '{range}'. Consider expanding the current subnet IP range to include more IP addresses."
-                ),
-            }
+            ),
         });
     };
-    if !range.is_usable(wanted) {
+    if !range.is_usable(wanted) || wanted == gateway {
         let why = if range.contains(wanted) {
             format!("The address is one of the four that are reserved in the range {range}.")
         } else {
@@ -134,6 +134,8 @@ fn admit(change: &mut Change<'_>, address: Ipv4Addr, holders: &Taken, claim: &Cl
         return Err(in_use());
     }
     match claim {
+        // As a VM may ask for an address that is reserved for VMs.
+        Claim::Client if holders.rules.is_empty() && !holders.shared => Ok(()),
         Claim::Client => Err(in_use()),
         Claim::Reservation if holders.reservation.is_some() => Err(in_use()),
         Claim::Reservation => Ok(()),

@@ -1,6 +1,6 @@
 //! Addresses: reservations of private addresses in a subnetwork.
 //!
-//! A reservation is *used* by the forwarding rules that serve on its address. Which those are is derived from the
+//! A reservation is *used* by the forwarding rules that serve on its address, or by the client that asked for it. Which those are is derived from the
 //! addresses, never stored: a rule may name the address as a literal before anybody reserves it. It is found by way of
 //! the subnetwork, which both refer to.
 
@@ -16,6 +16,7 @@ use vestibule_store::View;
 
 use super::kind::{Fingerprint, Info, Kind, Methods, ScopeKind, Verb, linked};
 use super::subnetworks;
+use super::vms::{self, Vms};
 use crate::{Change, Document, Error, dns, document, users};
 
 /// `addresses`
@@ -71,8 +72,9 @@ impl Kind for Addresses {
         if let Some(policy) = inbound_policy(change, doc) {
             return Err(Error::in_use(INFO.word, name, policy));
         }
-        match rules_on(change.view(), doc).first() {
-            Some(rule) => Err(Error::in_use(INFO.word, name, rule)),
+        let rules = rules_on(change.view(), doc).into_iter();
+        match rules.chain(client_on(change.control().vms(), doc)).next() {
+            Some(user) => Err(Error::in_use(INFO.word, name, user)),
             None => Ok(()),
         }
     }
@@ -86,8 +88,9 @@ impl Kind for Addresses {
         verb == Verb::Insert && matches!(error, Error::IpSpaceExhausted { .. })
     }
 
-    fn present(&self, view: &View, _name: &ResourceName, doc: &mut Document) {
-        let users: Vec<Value> = rules_on(view, doc).iter().map(|rule| rule.self_link().into()).collect();
+    fn present(&self, vms: &Vms, view: &View, _name: &ResourceName, doc: &mut Document) {
+        let users = rules_on(view, doc).into_iter().chain(client_on(vms, doc));
+        let users: Vec<Value> = users.map(|user| user.self_link().into()).collect();
         doc.insert("status".into(), if users.is_empty() { "RESERVED" } else { "IN_USE" }.into());
         if !users.is_empty() {
             doc.insert("users".into(), users.into());
@@ -146,4 +149,11 @@ fn rules_on(view: &View, address: &Document) -> Vec<ResourceName> {
         .filter_map(|key| ResourceName::from_key(key))
         .filter(|user| user.collection == "forwardingRules" && serves(user))
         .collect()
+}
+
+/// The client that has an address, as Google names a VM.
+fn client_on(vms: &Vms, address: &Document) -> Option<ResourceName> {
+    let subnetwork = linked(address, "subnetwork")?;
+    let ip = document::text(address, "address")?.parse().ok()?;
+    vms.held(&subnetwork).contains(&ip).then(|| vms::instance(&subnetwork, ip))
 }

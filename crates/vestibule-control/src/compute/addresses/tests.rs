@@ -155,7 +155,7 @@ fn labels_are_set_with_their_fingerprint() {
 }
 
 #[test]
-fn clients_and_reservations_never_share() {
+fn clients_have_what_nobody_reserved() {
     let world = world();
     reserve(&world, "a", Some("10.0.0.2")).unwrap();
     let subnetwork = world.name("regions/us-central1/subnetworks/s");
@@ -163,7 +163,6 @@ fn clients_and_reservations_never_share() {
     assert_eq!(lease.address, Ipv4Addr::new(10, 0, 0, 3));
     assert_eq!(lease.network, world.name("global/networks/n"));
     assert!(world.control.lease_vm(&subnetwork, Some(lease.address)).is_err());
-    assert!(world.control.lease_vm(&subnetwork, Some(Ipv4Addr::new(10, 0, 0, 2))).is_err());
     assert!(matches!(reserve(&world, "b", Some("10.0.0.3")), Err(Error::IpInUse { .. })));
     assert!(matches!(claim_rule(&world.control, &world, "10.0.0.3", 80), Err(Error::IpInUse { .. })));
     assert!(claim_rule(&world.control, &world, "10.0.0.2", 80).is_ok());
@@ -171,6 +170,44 @@ fn clients_and_reservations_never_share() {
     assert!(matches!(world.try_delete("regions/us-central1/subnetworks/s"), Err(Error::InUse { .. })));
     world.control.vms().release(&lease);
     world.delete("regions/us-central1/subnetworks/s");
+}
+
+#[test]
+fn a_client_may_ask_for_a_reserved_address_and_uses_it_then() {
+    let world = world();
+    reserve(&world, "a", Some("10.0.0.4")).unwrap();
+    let shared = json!({
+        "name": "shared", "addressType": "INTERNAL", "subnetwork": "regions/us-central1/subnetworks/s",
+        "address": "10.0.0.5", "purpose": "SHARED_LOADBALANCER_VIP",
+    });
+    world.insert(ADDRESSES, shared);
+    let subnetwork = world.name("regions/us-central1/subnetworks/s");
+    assert!(world.control.lease_vm(&subnetwork, Some(Ipv4Addr::new(10, 0, 0, 5))).is_err());
+    let lease = world.control.lease_vm(&subnetwork, Some(Ipv4Addr::new(10, 0, 0, 4))).unwrap();
+    assert!(world.control.lease_vm(&subnetwork, Some(lease.address)).is_err(), "it is in use");
+    assert!(matches!(claim_rule(&world.control, &world, "10.0.0.4", 80), Err(Error::IpInUse { .. })));
+    let path = "regions/us-central1/addresses/a";
+    let instance = "projects/demo/zones/us-central1-a/instances/vm-10-0-0-4";
+    let users = [format!("https://www.googleapis.com/compute/v1/{instance}")];
+    assert_eq!((&world.get(path)["status"], &world.get(path)["users"]), (&json!("IN_USE"), &json!(users)));
+    assert!(world.try_delete(path).unwrap_err().to_string().ends_with(&format!("by '{instance}'")));
+    world.control.vms().release(&lease);
+    assert_eq!(world.get(path)["status"], "RESERVED");
+    world.delete(path);
+}
+
+#[test]
+fn nobody_gets_the_gateway_of_a_range_that_grew_downwards() {
+    let world = World::new();
+    world.network("n");
+    world.subnetwork("s", "n", "10.0.0.8/29");
+    let path = "regions/us-central1/subnetworks/s";
+    world.act(path, "expandIpCidrRange", json!({"ipCidrRange": "10.0.0.0/28"}));
+    assert_eq!(world.get(path)["gatewayAddress"], "10.0.0.9");
+    assert!(matches!(reserve(&world, "gateway", Some("10.0.0.9")), Err(Error::Invalid { .. })));
+    let got: Vec<String> = (0..11).map(|at| reserve(&world, &format!("a{at}"), None).unwrap()).collect();
+    assert!(!got.contains(&"10.0.0.9".to_owned()), "{got:?}");
+    assert_eq!(got.last().unwrap(), "10.0.0.13");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use vestibule_store::View;
 
 use super::Call;
 use super::kind::{Fingerprint, Info, Kind, Methods, ScopeKind};
+use super::vms::Vms;
 use crate::{Change, Document, Error, document, users};
 
 /// `backendServices` of regions
@@ -99,7 +100,7 @@ impl Kind for BackendServices {
         groups(doc).into_iter().chain(checks).collect()
     }
 
-    fn present(&self, view: &View, name: &ResourceName, doc: &mut Document) {
+    fn present(&self, _vms: &Vms, view: &View, name: &ResourceName, doc: &mut Document) {
         let maps = users(view, &name.key());
         let maps = maps.iter().filter_map(|key| ResourceName::from_key(key));
         let maps = maps.filter(|user| user.collection == "urlMaps");

@@ -22,6 +22,7 @@ use vestibule_store::View;
 
 use super::Call;
 use super::kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, Verb, linked};
+use super::vms::Vms;
 use crate::{Change, Document, Error, document};
 
 /// `networkEndpointGroups` of one kind of scope
@@ -176,7 +177,7 @@ impl Kind for NetworkEndpointGroups {
         references(doc)
     }
 
-    fn present(&self, view: &View, name: &ResourceName, doc: &mut Document) {
+    fn present(&self, _vms: &Vms, view: &View, name: &ResourceName, doc: &mut Document) {
         doc.insert("size".into(), endpoints::of(view, name).len().into());
     }
 

@@ -8,7 +8,9 @@ mod tests;
 
 pub use automatic::{automatic, is_automatic};
 pub use proxy_only::{Role, has_active, is_active, is_proxy_only};
-pub use spans::primary_range;
+pub use spans::{primary_range, ranges};
+
+use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use vestibule_model::ResourceName;
@@ -16,6 +18,7 @@ use vestibule_store::View;
 
 use super::kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, linked};
 use super::ranges::Range;
+use super::vms::Vms;
 use super::{Call, networks};
 use crate::{Change, Document, Error, dns, document};
 
@@ -145,7 +148,7 @@ impl Kind for Subnetworks {
         linked(doc, "network").into_iter().collect()
     }
 
-    fn present(&self, view: &View, name: &ResourceName, doc: &mut Document) {
+    fn present(&self, _vms: &Vms, view: &View, name: &ResourceName, doc: &mut Document) {
         let state = if proxy_only::is_draining(view, name) { "DRAINING" } else { "READY" };
         doc.insert("state".into(), state.into());
     }
@@ -228,7 +231,12 @@ fn validate_log(change: &mut Change<'_>, log: &mut Document) -> Result<(), Error
     Ok(())
 }
 
-/// The primary range of a subnetwork that must exist.
-pub fn range_of(change: &Change<'_>, name: &ResourceName) -> Result<Range, Error> {
-    primary_range(document::object(&*change.expect(name)?))
+/// The primary range of a subnetwork that must exist, and its gateway, which is not at the beginning of a range that
+/// grew downwards.
+pub fn range_of(change: &Change<'_>, name: &ResourceName) -> Result<(Range, Ipv4Addr), Error> {
+    let stored = change.expect(name)?;
+    let doc = document::object(&stored);
+    let range = primary_range(doc)?;
+    let gateway = document::text(doc, "gatewayAddress").and_then(|text| text.parse().ok());
+    Ok((range, gateway.unwrap_or_else(|| range.nth(1))))
 }

@@ -15,6 +15,9 @@ const LONGEST_PREFIX: u8 = 29;
 /// Shortest prefix of a range.
 const SHORTEST_PREFIX: u8 = 4;
 
+/// Shortest prefix that a subnetwork of an auto mode network can grow to.
+const SHORTEST_AUTO_PREFIX: u8 = 16;
+
 /// Where automatic subnetworks of auto mode networks lie.
 const AUTO_SPACE: Range = Range::of(10, 128, 0, 0, 9);
 
@@ -30,6 +33,13 @@ struct Span {
 pub fn primary_range(doc: &Document) -> Result<Range, Error> {
     let text = document::text(doc, "ipCidrRange").unwrap_or_default();
     Range::parse(text).map_err(|error| Error::internal(format!("stored range {text}: {error}")))
+}
+
+/// Every range of a stored subnetwork, the primary one first.
+pub fn ranges(doc: &Document) -> impl Iterator<Item = Range> + '_ {
+    let secondary = document::items(doc, "secondaryIpRanges").iter().map(document::object);
+    let all = std::iter::once(doc).chain(secondary);
+    all.filter_map(|entry| Range::parse(document::text(entry, "ipCidrRange")?).ok())
 }
 
 /// Reads and checks the primary range of a new subnetwork.
@@ -73,6 +83,17 @@ pub fn check_all(
             if taken.iter().any(|taken| taken.range.overlaps(&span.range)) {
                 return Err(conflict(span, &other));
             }
+        }
+    }
+    for (route, stored) in change.users_in(network, "routes") {
+        let destinations = document::text(document::object(&stored), "destRange").map(Range::parse);
+        let Some(Ok(destinations)) = destinations else { continue };
+        if let Some(span) = spans.iter().find(|span| span.range.covers(&destinations)) {
+            let why = format!(
+                "Invalid IPCidrRange: {} conflicts with the destinations of route '{}', {destinations}.",
+                span.range, route.name
+            );
+            return Err(Error::invalid(&span.field, span.range, why));
         }
     }
     for (at, span) in spans.iter().enumerate() {
@@ -149,6 +170,9 @@ pub fn expand(
     let old = primary_range(doc)?;
     if is_proxy_only(doc) {
         return refuse("The range of a proxy-only subnetwork cannot be expanded.");
+    }
+    if automatic::is_automatic(change, name, doc) && new.prefix() < SHORTEST_AUTO_PREFIX {
+        return refuse("An auto mode subnetwork can grow to a prefix length of 16 at most.");
     }
     if new.prefix() >= old.prefix() || !new.covers(&old) {
         return refuse("The new range must be larger than the current range and contain it.");

@@ -98,6 +98,12 @@ fn auto_mode_networks_keep_their_space() {
          networks cannot overlap with 10.128.0.0/9."
     );
     world.subnetwork("s", "auto", "10.1.0.0/16");
+    let grow = |range| {
+        let path = "regions/us-central1/subnetworks/auto";
+        world.try_act(path, "expandIpCidrRange", json!({ "ipCidrRange": range }))
+    };
+    assert!(matches!(grow("10.128.0.0/15"), Err(Error::Invalid { .. })));
+    grow("10.128.0.0/16").unwrap();
 }
 
 #[test]
