@@ -14,6 +14,7 @@ pub mod inheritance;
 mod intervals;
 mod loopback;
 pub mod namespace;
+mod route;
 
 pub use address::{NetworkId, Subnet};
 pub use firewall::FirewallRule;
@@ -22,6 +23,7 @@ pub use inheritance::{Estate, SocketPlace};
 pub use intervals::{Addresses, Intervals, Ports};
 pub use loopback::Loopback;
 pub use namespace::Namespaces;
+pub use route::Route;
 
 use std::collections::HashMap;
 use std::io;
@@ -45,6 +47,11 @@ pub trait Driver: Send + Sync {
     }
     /// The longest packet of clients that are attached from now on, in bytes. 1460 until it is said.
     fn set_mtu(&self, _network: &NetworkId, _mtu: u32) {}
+    /// The network has exactly these static routes. A network that is not there is left alone; a driver that forwards
+    /// nothing has none.
+    fn set_routes(&self, _network: &NetworkId, _routes: &[Route]) -> io::Result<()> {
+        Ok(())
+    }
     /// The network is gone.
     fn remove(&self, _network: &NetworkId) {}
     /// The network's firewall is exactly these rules and the implied ones, at once and as a whole. A network that is

@@ -37,10 +37,14 @@ fn reaches(world: &World, subnet: &str, url: &str, expected: bool) -> bool {
     run(world, subnet, &["curl", "-sS", "-o", "/dev/null", "--max-time", patience, url]).code == 0
 }
 
-/// A client that serves on port 8000, with a tag and a service account.
+/// A client that serves on port 8000, with a tag and a service account. It stands for 192.0.2.5 as well, if somebody
+/// leads packets there.
 fn serve(world: &World) -> Server {
     const PROGRAM: &str = "
-import http.server
+import fcntl, http.server, socket, struct
+SIOCSIFADDR = 0x8916
+request = struct.pack('16sHH4s8x', b'lo:1', socket.AF_INET, 0, socket.inet_aton('192.0.2.5'))
+fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), SIOCSIFADDR, request)
 server = http.server.HTTPServer(('', 8000), http.server.SimpleHTTPRequestHandler)
 print('serving', flush=True)
 server.serve_forever()
@@ -164,6 +168,38 @@ fn rules_with_logging_write_what_they_decide() {
     let allowed = &read("ALLOWED")["jsonPayload"];
     assert_eq!(allowed["rule_details"], serde_json::json!({"reference": "network:my-vpc/firewall:web"}));
     assert!(allowed.get("instance").is_none(), "metadata is excluded: {allowed}");
+}
+
+#[test]
+fn a_static_route_leads_beyond_the_network() {
+    let Some(world) = world() else { return };
+    world.ok("compute networks create my-vpc --subnet-mode=custom");
+    world
+        .ok("compute networks subnets create near --network=my-vpc --range=10.0.0.0/24 --region=us-central1");
+    world
+        .ok("compute networks subnets create far --network=my-vpc --range=10.1.0.0/24 --region=europe-west1");
+    world.ok("compute addresses create nat --region=europe-west1 --subnet=far --addresses=10.1.0.9");
+    let server = serve(&world);
+    let address = world.ok("compute addresses describe nat --region=europe-west1");
+    assert!(address.contains("status: IN_USE") && address.contains("instances/vm-10-1-0-9"), "{address}");
+    world.ok("compute firewall-rules create web --network=my-vpc --allow=tcp:8000");
+    let reached = |expected| reaches(&world, "near", "http://192.0.2.5:8000/", expected);
+    assert!(!reached(false), "without a route");
+    let made = world.ok(&format!(
+        "compute routes create beyond --network=my-vpc --destination-range=192.0.2.0/24 \
+         --next-hop-address={SERVER}"
+    ));
+    assert!(made.contains("192.0.2.0/24  10.1.0.9  1000"), "{made}");
+    assert!(reached(true), "the route was made");
+    world.ok("compute routes create shut --network=my-vpc --destination-range=192.0.2.5/32 \
+         --next-hop-gateway=default-internet-gateway");
+    assert!(!reached(false), "a narrower route leads out");
+    world.ok("compute routes delete shut --quiet");
+    assert!(reached(true), "the narrower route is gone");
+    drop(server);
+    assert!(!reached(false), "the next hop is gone");
+    let _server = serve(&world);
+    assert!(reached(true), "and back");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! A network is made with one route, to the default internet gateway; it is a document like any other and may be
 //! deleted. The local routes of its subnetworks follow from the subnetworks and are never stored: they are read, and
-//! cannot be changed. Nothing is routed by these documents. Inside a network every range is reached through its
-//! gateway, and clients have no way to the internet.
+//! cannot be changed. A route to the address of a client (`nextHopIp`) is what packets follow; one to the gateway leads
+//! nowhere, since a network has no way to the internet here.
 
 use serde_json::{Value, json};
 use vestibule_model::name::SELF_LINK_PREFIX;
@@ -11,8 +11,8 @@ use vestibule_model::{ResourceName, Scope, fingerprint};
 use vestibule_store::View;
 
 use super::kind::{Fingerprint, Info, Kind, Methods, ScopeKind, linked};
-use super::networks;
 use super::ranges::Range;
+use super::{addresses, networks, subnetworks};
 use crate::{Change, Document, Error, document};
 
 /// `routes`
@@ -48,6 +48,9 @@ const AUTOMATIC: &str = "default-route-";
 /// The one gateway there is.
 const GATEWAY: &str = "global/gateways/default-internet-gateway";
 const DEFAULT_PRIORITY: i64 = 1000;
+/// Next hops that there is nothing of here.
+const NOT_BUILT: &[&str] =
+    &["nextHopIlb", "nextHopInstance", "nextHopInterconnectAttachment", "nextHopNetwork", "nextHopVpnTunnel"];
 
 impl Kind for Routes {
     fn info(&self) -> &'static Info {
@@ -56,43 +59,26 @@ impl Kind for Routes {
 
     fn insert(&self, change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) -> Result<(), Error> {
         doc.remove("params");
-        let others = [
-            "nextHopIlb",
-            "nextHopInstance",
-            "nextHopInterconnectAttachment",
-            "nextHopIp",
-            "nextHopNetwork",
-            "nextHopVpnTunnel",
-        ];
-        document::not_built(doc, "compute.routes", &others)?;
-        let field = "resource.destRange";
-        let range = document::text(doc, "destRange").ok_or_else(|| Error::required(field))?;
-        if range.contains(':') {
-            return Err(Error::not_built("compute.routes.destRange of IPv6"));
-        }
-        Range::parse(range).map_err(|error| Error::invalid(field, range, error.to_string()))?;
+        document::not_built(doc, "compute.routes", NOT_BUILT)?;
         document::within(doc, "resource", "priority", 0..=65_535)?;
         document::default(doc, "priority", DEFAULT_PRIORITY);
-        let gateway = document::text(doc, "nextHopGateway")
-            .ok_or_else(|| Error::required("resource.nextHopGateway"))?;
-        if !gateway.ends_with(GATEWAY) {
-            return Err(Error::invalid(
-                "resource.nextHopGateway",
-                gateway,
-                "Must be the default internet gateway.",
-            ));
-        }
-        doc.insert("nextHopGateway".into(), gateway_of(name).into());
-        if !name.name.starts_with(AUTOMATIC) {
-            change.warn(
-                "NOT_CRITICAL_ERROR",
-                "The route is kept, and no packet follows it: clients have no way to the internet.",
-            );
-        }
-        change
+        let network = change
             .resolve(name, doc, "network", &networks::SCOPE, &["networks"])?
-            .map(drop)
-            .ok_or_else(|| Error::required("resource.network"))
+            .ok_or_else(|| Error::required("resource.network"))?;
+        check_range(change, &network, doc)?;
+        match (document::text(doc, "nextHopIp"), document::text(doc, "nextHopGateway")) {
+            (Some(hop), None) => lead_to(change, &network, hop, doc),
+            (None, Some(gateway)) => {
+                check_gateway(gateway)?;
+                doc.insert("nextHopGateway".into(), gateway_of(name).into());
+                if !name.name.starts_with(AUTOMATIC) {
+                    warn(change, "clients have no way to the internet.");
+                }
+                Ok(())
+            }
+            (None, None) => Err(Error::required("resource.nextHopGateway")),
+            (Some(_), Some(_)) => Err(Error::bad_request("A route has exactly one next hop.")),
+        }
     }
 
     fn references(&self, _name: &ResourceName, doc: &Document) -> Vec<ResourceName> {
@@ -111,6 +97,67 @@ impl Kind for Routes {
 
 fn gateway_of(name: &ResourceName) -> String {
     format!("{SELF_LINK_PREFIX}projects/{}/{GATEWAY}", name.project)
+}
+
+fn check_gateway(gateway: &str) -> Result<(), Error> {
+    if gateway.ends_with(GATEWAY) {
+        return Ok(());
+    }
+    let why = "Must be the default internet gateway.";
+    Err(Error::invalid("resource.nextHopGateway", gateway, why))
+}
+
+/// Destinations are what no subnetwork has: its own route would win always.
+fn check_range(change: &Change<'_>, network: &ResourceName, doc: &Document) -> Result<(), Error> {
+    let field = "resource.destRange";
+    let text = document::text(doc, "destRange").ok_or_else(|| Error::required(field))?;
+    if text.contains(':') {
+        return Err(Error::not_built("compute.routes.destRange of IPv6"));
+    }
+    let refuse = |why: String| Err(Error::invalid(field, text, why));
+    let range = match Range::parse(text) {
+        Ok(range) => range,
+        Err(error) => return refuse(error.to_string()),
+    };
+    if let Some(prohibited) = range.prohibited().filter(|prohibited| prohibited.covers(&range)) {
+        return refuse(format!("The range is in {prohibited}, which is never routed."));
+    }
+    for (subnetwork, stored) in change.users_in(network, "subnetworks") {
+        if subnetworks::ranges(document::object(&stored)).any(|taken| taken.covers(&range)) {
+            let region = subnetwork.scope.region_name().unwrap_or_default();
+            let name = &subnetwork.name;
+            return refuse(format!("The range is in subnetwork '{name}' in region '{region}'."));
+        }
+    }
+    Ok(())
+}
+
+/// Checks a next hop that is a client's address.
+fn lead_to(change: &mut Change<'_>, network: &ResourceName, hop: &str, doc: &Document) -> Result<(), Error> {
+    let field = "resource.nextHopIp";
+    if !document::items(doc, "tags").is_empty() {
+        return Err(Error::not_built("compute.routes.tags with nextHopIp"));
+    }
+    let address = addresses::literal(field, hop)?;
+    let subnetworks = change.users_in(network, "subnetworks");
+    let is_there = |(_, stored): &(_, std::sync::Arc<Value>)| {
+        let doc = document::object(stored);
+        let range = subnetworks::primary_range(doc);
+        subnetworks::is_private(doc) && range.is_ok_and(|range| range.is_usable(address))
+    };
+    if !subnetworks.iter().any(is_there) {
+        let why =
+            "Must be an address that a client can have: in the primary range of a subnetwork of the network.";
+        return Err(Error::invalid(field, hop, why));
+    }
+    if let Some(why) = change.control().settings().firewall_gap.clone() {
+        warn(change, &format!("networks forward nothing here. {why}"));
+    }
+    Ok(())
+}
+
+fn warn(change: &mut Change<'_>, why: &str) {
+    change.warn("NOT_CRITICAL_ERROR", format!("The route is kept, and no packet follows it: {why}"));
 }
 
 /// The route to the internet that a network comes with.
@@ -137,14 +184,12 @@ pub fn delete_default(change: &mut Change<'_>, network: &ResourceName) {
 
 /// The local routes of a subnetwork, one for each of its ranges.
 fn local(subnetwork: &ResourceName, doc: &Document) -> Vec<(ResourceName, Document)> {
-    let secondary = document::items(doc, "secondaryIpRanges").iter().map(document::object);
-    let ranges =
-        std::iter::once(doc).chain(secondary).filter_map(|entry| document::text(entry, "ipCidrRange"));
     let (Some(network), Some(made)) = (doc.get("network"), doc.get("creationTimestamp")) else {
         return Vec::new();
     };
-    let route = |range: &str| {
-        let id = digest(&[&subnetwork.relative(), range]);
+    let route = |range: Range| {
+        let range = range.to_string();
+        let id = digest(&[&subnetwork.relative(), &range]);
         let name = named(subnetwork, &format!("{AUTOMATIC}r-{id:016x}"));
         let doc = json!({
             "kind": INFO.kind, "id": id.to_string(), "name": name.name, "selfLink": name.self_link(),
@@ -153,7 +198,7 @@ fn local(subnetwork: &ResourceName, doc: &Document) -> Vec<(ResourceName, Docume
         });
         (name, document::object(&doc).clone())
     };
-    ranges.map(route).collect()
+    subnetworks::ranges(doc).map(route).collect()
 }
 
 fn named(of: &ResourceName, name: &str) -> ResourceName {
@@ -198,6 +243,12 @@ mod tests {
     fn what_a_route_may_be() {
         let world = World::new();
         world.network("n");
+        let secondary = json!([{"rangeName": "pods", "ipCidrRange": "10.8.0.0/16"}]);
+        let subnetwork = json!({
+            "name": "s", "network": "global/networks/n", "ipCidrRange": "10.0.0.0/24", "secondaryIpRanges": secondary,
+        });
+        world.insert("regions/us-central1/subnetworks", subnetwork);
+        world.try_proxy_only("p", "n", "10.129.0.0/23", "ACTIVE").unwrap();
         let body = |extra: Value| {
             let mut body = json!({
                 "name": "r", "network": "global/networks/n", "destRange": "192.0.2.0/24",
@@ -206,8 +257,27 @@ mod tests {
             document::merge(body.as_object_mut().unwrap(), document::object(&extra).clone());
             body
         };
+        let by_ip = |ip: &str| json!({"nextHopIp": ip, "nextHopGateway": null});
         for (extra, text) in [
-            (json!({"nextHopIp": "10.0.0.2"}), "compute.routes.nextHopIp is not supported"),
+            (json!({"nextHopIp": "10.0.0.2"}), "exactly one next hop"),
+            (
+                json!({"nextHopInstance": "zones/z/instances/i"}),
+                "compute.routes.nextHopInstance is not supported",
+            ),
+            (json!({"nextHopIlb": "10.0.0.100"}), "compute.routes.nextHopIlb is not supported"),
+            (
+                json!({"destRange": "10.0.0.128/25"}),
+                "The range is in subnetwork 's' in region 'us-central1'.",
+            ),
+            (json!({"destRange": "10.8.0.0/24"}), "The range is in subnetwork 's'"),
+            (json!({"destRange": "169.254.169.0/24"}), "which is never routed"),
+            (
+                by_ip("10.0.0.1"),
+                "'resource.nextHopIp': '10.0.0.1'. Must be an address that a client can have",
+            ),
+            (by_ip("10.1.0.2"), "Must be an address that a client can have"),
+            (by_ip("10.129.0.2"), "Must be an address that a client can have"),
+            (by_ip("fd00::2"), "'resource.nextHopIp': 'fd00::2'. Must be an IPv4 address."),
             (json!({"destRange": "192.0.2.1/24"}), "resource.destRange"),
             (json!({"nextHopGateway": null}), "resource.nextHopGateway"),
             (json!({"nextHopGateway": "elsewhere"}), "Must be the default internet gateway."),
@@ -218,6 +288,16 @@ mod tests {
         }
         let operation = world.insert("global/routes", body(json!({})));
         assert_eq!(operation["warnings"][0]["code"], "NOT_CRITICAL_ERROR");
+        let mut followed = by_ip("10.0.0.2");
+        followed["name"] = "followed".into();
+        let operation = world.insert("global/routes", body(followed));
+        assert!(operation.get("warnings").is_none(), "{operation}");
+        let refused = world.try_subnetwork("t", "n", "192.0.2.0/24").unwrap_err().to_string();
+        assert!(refused.contains("conflicts with the destinations of route"), "{refused}");
+        world.delete("global/routes/followed");
+        for name in ["s", "p"] {
+            world.delete(&format!("regions/us-central1/subnetworks/{name}"));
+        }
         let operation = world.delete("global/networks/n");
         let text = operation["error"]["errors"][0]["message"].as_str().unwrap();
         assert!(text.ends_with("is already being used by 'projects/demo/global/routes/r'"), "{text}");

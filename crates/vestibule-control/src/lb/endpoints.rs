@@ -12,7 +12,7 @@ use vestibule_model::ResourceName;
 use vestibule_model::fingerprint::hash64;
 use vestibule_proxy::snapshot::{At, Breakers, Endpoint, Endpoints, Group, Limits};
 use vestibule_store::{KeyValue, View};
-use vestibule_vpc::{NetworkId, Subnet};
+use vestibule_vpc::{NetworkId, Route, Subnet};
 
 use super::health::HealthTable;
 use crate::compute::backend_services;
@@ -40,6 +40,7 @@ pub struct Sources<'v> {
     network: NetworkId,
     from: Vec<Ipv4Addr>,
     subnets: Vec<Subnet>,
+    routes: Vec<Route>,
 }
 
 impl<'v> Sources<'v> {
@@ -55,7 +56,9 @@ impl<'v> Sources<'v> {
         let region = name.scope.region_name().unwrap_or_default();
         let from = vpc::proxy_addresses(view, &network, region, PROXY_ADDRESSES);
         let subnets = vpc::networks(view).remove(&network).unwrap_or_default();
-        Some(Sources { view, service, name, groups, check: check_of(view, service), network, from, subnets })
+        let routes = vpc::routes(view).remove(&network).unwrap_or_default();
+        let check = check_of(view, service);
+        Some(Sources { view, service, name, groups, check, network, from, subnets, routes })
     }
 
     /// What must be the same for what was compiled to be still right.
@@ -66,7 +69,7 @@ impl<'v> Sources<'v> {
         };
         let mut stamp: Vec<u64> = self.groups.iter().flat_map(group).collect();
         stamp.push(self.check.as_ref().map_or(0, |(_, stored)| stored.modified));
-        stamp.push(hash64(format!("{:?} {:?}", self.from, self.subnets).as_bytes()));
+        stamp.push(hash64(format!("{:?} {:?} {:?}", self.from, self.subnets, self.routes).as_bytes()));
         stamp
     }
 
@@ -154,7 +157,7 @@ impl<'v> Sources<'v> {
     }
 
     /// How an endpoint is reached. Clients of the network are inside it; so is what a network is connected to where the
-    /// address is one of its own, and the rest of that is reached as the machine reaches it, which stands for the
+    /// address is one of its own or a static route leads to it, and the rest of that is reached as the machine reaches it, which stands for the
     /// connection. What is on the internet never comes from inside.
     fn reach(&self, group: &Document, host: &str, port: u16) -> Option<Reach> {
         let kind = EndpointType::of(group)?;
@@ -176,7 +179,8 @@ impl<'v> Sources<'v> {
         let within = |subnet: &Subnet| {
             u32::from(ip) & mask(subnet.prefix) == u32::from(subnet.range) & mask(subnet.prefix)
         };
-        self.subnets.iter().any(within)
+        let leads = |route: &Route| route.next_hop.is_some();
+        self.subnets.iter().any(within) || Route::to(&self.routes, ip).is_some_and(leads)
     }
 
     /// The weight of each group's endpoints: shares of requests follow the capacities that were set, and a capacity

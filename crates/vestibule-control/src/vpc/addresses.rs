@@ -10,7 +10,6 @@ use vestibule_store::View;
 use vestibule_vpc::{Addresses, NetworkId};
 
 use crate::compute::addresses::DNS_RESOLVER;
-use crate::compute::ranges::Range;
 use crate::compute::{linked, subnetworks};
 use crate::{Document, document, users};
 
@@ -79,11 +78,7 @@ pub fn place(region: &str) -> Option<Place> {
 
 /// The first and last addresses of a subnetwork's ranges.
 fn ranges(doc: &Document) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> {
-    let secondary = document::items(doc, "secondaryIpRanges").iter().map(document::object);
-    std::iter::once(doc).chain(secondary).filter_map(|entry| {
-        let range = Range::parse(document::text(entry, "ipCidrRange")?).ok()?;
-        Some((range.first(), range.last()))
-    })
+    subnetworks::ranges(doc).map(|range| (range.first(), range.last()))
 }
 
 /// The documents of a network's subnetworks in a region.

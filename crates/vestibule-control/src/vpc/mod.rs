@@ -1,15 +1,17 @@
-//! What the machine's networks are made from: which there are, their subnets, their firewall rules, and whose the
+//! What the machine's networks are made from: which there are, their subnets, their routes, their firewall rules, and whose the
 //! addresses inside them are. All of it is read from a view of the store; nothing here keeps state.
 
 mod addresses;
 mod firewall;
 #[cfg(test)]
 mod firewall_model;
+mod routes;
 #[cfg(test)]
 mod tests;
 
 pub use addresses::{place, proxy_addresses, region_addresses, resolver_addresses, sites, subnetworks};
 pub use firewall::{Member, firewall};
+pub use routes::routes;
 
 use std::collections::BTreeMap;
 

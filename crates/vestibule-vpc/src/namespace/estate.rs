@@ -4,9 +4,10 @@
 //! is known of it: addresses that are held, clients and the names of their links. An ordinary user's namespaces belong
 //! to a user namespace, which the next process must enter first, while it has one thread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -82,6 +83,7 @@ impl Network {
             "held": *lock(&self.held),
             "mtu": self.mtu.load(Ordering::Relaxed),
             "guests": guests,
+            "laid": state.laid.iter().map(|((range, prefix), hops)| json!([range, prefix, hops])).collect::<Vec<_>>(),
             "tracks": lock(&self.filter).tracks,
         }))
     }
@@ -101,8 +103,11 @@ impl Network {
         }
         let subnets = described["subnets"].as_array().ok_or_else(wrong)?.iter().map(subnet);
         state.subnets = subnets.collect::<Option<_>>().ok_or_else(wrong)?;
+        // A server of before there were static routes has laid none.
+        let laid = described["laid"].as_array().into_iter().flatten().map(laid);
+        state.laid = laid.collect::<Option<_>>().ok_or_else(wrong)?;
         let held = described["held"].as_array().ok_or_else(wrong)?.iter().map(address);
-        let held = held.collect::<Option<std::collections::BTreeSet<_>>>().ok_or_else(wrong)?;
+        let held = held.collect::<Option<BTreeSet<_>>>().ok_or_else(wrong)?;
         let mtu = described["mtu"].as_u64().and_then(|mtu| mtu.try_into().ok()).ok_or_else(wrong)?;
         // The rules come from the store, as after any start; what the kernel tracks, it tracks on.
         let tracks = described["tracks"].as_bool().ok_or_else(wrong)?;
@@ -122,4 +127,10 @@ impl Network {
 fn subnet(row: &Value) -> Option<Subnet> {
     let prefix = row[1].as_u64()?.try_into().ok()?;
     Some(Subnet { range: address(&row[0])?, prefix, gateway: address(&row[2])? })
+}
+
+fn laid(row: &Value) -> Option<((Ipv4Addr, u8), BTreeSet<Ipv4Addr>)> {
+    let prefix = row[1].as_u64()?.try_into().ok()?;
+    let hops = row[2].as_array()?.iter().map(address).collect::<Option<_>>()?;
+    Some(((address(&row[0])?, prefix), hops))
 }

@@ -1,12 +1,14 @@
 //! Links, addresses and routes: what `ip link`, `ip address` and `ip route` would do.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope, RouteType};
-use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder, RouteNextHopBuilder};
 
 pub const LOOPBACK: &str = "lo";
 /// Segments that a connection may send before the first is acknowledged: 64 KiB at Google's MTU. Linux begins with 10
@@ -108,4 +110,39 @@ fn unreachable(range: Ipv4Addr, prefix: u8) -> RouteMessage {
         .destination_prefix(range, prefix)
         .kind(RouteType::Unreachable)
         .build()
+}
+
+/// `ip route replace RANGE/PREFIX nexthop via HOP nexthop via …`, or `unreachable` without any.
+pub async fn add_static_route(
+    handle: &Handle,
+    (range, prefix): (Ipv4Addr, u8),
+    hops: &BTreeSet<Ipv4Addr>,
+) -> Result<(), Error> {
+    if hops.is_empty() {
+        return add_unreachable(handle, range, prefix).await;
+    }
+    let hops = hops.iter().filter_map(|hop| RouteNextHopBuilder::new_ipv4().via((*hop).into()).ok());
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(range, prefix)
+        .multipath(hops.map(RouteNextHopBuilder::build).collect())
+        .build();
+    handle.route().add(route).replace().execute().await
+}
+
+/// Takes away what [`add_static_route`] laid, unless the kernel did when its last cable went.
+pub async fn delete_static_route(
+    handle: &Handle,
+    (range, prefix): (Ipv4Addr, u8),
+    hops: &BTreeSet<Ipv4Addr>,
+) -> Result<(), Error> {
+    let kind = if hops.is_empty() { RouteType::Unreachable } else { RouteType::Unicast };
+    let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(range, prefix).kind(kind).build();
+    match handle.route().del(route).execute().await {
+        Err(Error::NetlinkError(refusal)) if is_missing(&refusal.to_io()) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }

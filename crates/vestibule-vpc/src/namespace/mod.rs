@@ -14,6 +14,7 @@ mod link;
 mod nft;
 mod processes;
 mod room;
+mod routes;
 mod sockets;
 mod user;
 
@@ -29,7 +30,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::firewall::{Action, Direction, Traffic};
 use crate::inheritance::Inherited;
-use crate::{Addresses, Driver, Estate, FirewallRule, Guest, Mode, NetworkId, SocketPlace, Subnet};
+use crate::route::Ranges;
+use crate::{Addresses, Driver, Estate, FirewallRule, Guest, Mode, NetworkId, Route, SocketPlace, Subnet};
 pub use entry::{Place, enter, enter_place};
 use nft::Tracking;
 pub use nft::divert;
@@ -112,6 +114,9 @@ struct NetworkState {
     subnets: Vec<Subnet>,
     /// Clients by private address: the namespace, and the name of our end of the cable.
     guests: HashMap<Ipv4Addr, (Room, String)>,
+    routes: Vec<Route>,
+    /// Static routes in the kernel's table.
+    laid: Ranges,
 }
 
 impl Namespaces {
@@ -315,6 +320,14 @@ impl Driver for Namespaces {
         }
     }
 
+    fn set_routes(&self, id: &NetworkId, routes: &[Route]) -> io::Result<()> {
+        let network = self.known(id).filter(|_| self.no_filter.is_none());
+        let Some(network) = network else { return Ok(()) };
+        let mut state = lock(&network.state);
+        state.routes = routes.to_vec();
+        state.lay_routes(&network.room)
+    }
+
     fn remove(&self, id: &NetworkId) {
         lock(&self.networks).remove(id);
     }
@@ -443,20 +456,23 @@ impl Driver for Namespaces {
                 return Err(error);
             }
         };
-        let before = lock(&network.state).guests.insert(ip, (guest, outside));
+        let mut state = lock(&network.state);
+        let before = state.guests.insert(ip, (guest, outside));
         if let Some((_room, outside)) = before {
             unplug(&network.room, &outside);
             network.miss_client();
         }
+        state.lay_routes_by(&network.room, ip);
         Ok(Some(described))
     }
 
     fn detach(&self, id: &NetworkId, ip: Ipv4Addr) {
         let Some(network) = self.known(id) else { return };
-        let guest = lock(&network.state).guests.remove(&ip);
-        if let Some((_room, outside)) = guest {
+        let mut state = lock(&network.state);
+        if let Some((_room, outside)) = state.guests.remove(&ip) {
             unplug(&network.room, &outside);
             network.miss_client();
+            state.lay_routes_by(&network.room, ip);
         }
     }
 

@@ -17,7 +17,7 @@ use vestibule_control::{Control, Plane, vpc};
 use vestibule_dns::{Entry, RESOLVER, Resolver, Sockets};
 use vestibule_iam::Issuer;
 use vestibule_store::View;
-use vestibule_vpc::{NetworkId, SocketPlace, Subnet, Vpc};
+use vestibule_vpc::{NetworkId, Route, SocketPlace, Subnet, Vpc};
 
 use super::clients::Clients;
 
@@ -46,6 +46,8 @@ pub struct Services(Arc<Mutex<HashMap<NetworkId, Present>>>);
 /// A network that is there. Dropping it ends its services.
 struct Present {
     subnets: Vec<Subnet>,
+    /// What was laid last; `None` before anything was.
+    routes: Option<Vec<Route>>,
     services: Service,
     /// The resolver at its other addresses.
     forwarders: HashMap<Ipv4Addr, Service>,
@@ -113,11 +115,14 @@ impl Networks {
         });
         let mut settled = true;
         let mut resolvers = vpc::resolver_addresses(view);
+        let mut routes = vpc::routes(view);
         for (network, subnets) in wanted {
             let is_there = present.get(&network).is_some_and(|there| there.subnets == subnets);
             let made = if is_there { Ok(()) } else { self.make(present, &network, subnets) };
             self.vpc.set_mtu(&network, vpc::mtu(view, &network));
             let forwarders = resolvers.remove(&network).unwrap_or_default();
+            let routes = routes.remove(&network).unwrap_or_default();
+            let made = made.and_then(|()| self.lay_routes(present, &network, routes));
             let made = made.and_then(|()| self.forward(present, &network, &forwarders));
             if let Err(error) = made.and_then(|()| self.clients.enforce_firewall(&network)) {
                 tracing::error!(%network, %error, "a network is not as it should be; trying again");
@@ -140,8 +145,23 @@ impl Networks {
                 self.clients.forget_firewall(network);
                 let services = self.serve(network)?;
                 let forwarders = HashMap::new();
-                present.insert(network.clone(), Present { subnets, services, forwarders });
+                let made = Present { subnets, routes: None, services, forwarders };
+                present.insert(network.clone(), made);
             }
+        }
+        Ok(())
+    }
+
+    fn lay_routes(
+        &self,
+        present: &mut HashMap<NetworkId, Present>,
+        network: &NetworkId,
+        routes: Vec<Route>,
+    ) -> io::Result<()> {
+        let Some(there) = present.get_mut(network) else { return Ok(()) };
+        if there.routes.as_ref() != Some(&routes) {
+            self.vpc.set_routes(network, &routes)?;
+            there.routes = Some(routes);
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
 mod firewall;
+mod routes;
 
 use super::*;
 use crate::firewall::{Action, Direction, Traffic};
