@@ -23,6 +23,7 @@ pub(crate) fn register(registry: &mut Registry) {
     }
     register_operations(&mut methods);
     methods
+        .add("compute.subnetworks.listUsable", list_usable_subnetworks)
         .add("compute.sslPolicies.listAvailableFeatures", list_ssl_features)
         .add("compute.regionSslPolicies.listAvailableFeatures", list_ssl_features)
         .add("compute.projects.get", get_project)
@@ -196,6 +197,25 @@ fn aggregated(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     Ok(list::compute_aggregated(&call, kind, shape.collection, scopes)?.into())
 }
 
+/// Every subnetwork of the project, in the few words that matter to who wants to use one.
+fn list_usable_subnetworks(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
+    let scopes = ctx.control().compute().aggregated(call.project(), "subnetworks");
+    let subnetworks = scopes.into_iter().flat_map(|(_, found)| found).collect();
+    let parent = format!("projects/{}/aggregated/subnetworks", call.project());
+    let mut answer = list::compute(&call, "compute#usableSubnetworksAggregatedList", &parent, subnetworks)?;
+    if let Some(Value::Array(items)) = answer.get_mut("items") {
+        items.iter_mut().for_each(|item| *item = usable(item));
+    }
+    Ok(answer.into())
+}
+
+fn usable(subnetwork: &Value) -> Value {
+    let told = ["ipCidrRange", "network", "purpose", "role", "secondaryIpRanges", "stackType"];
+    let told = told.into_iter().filter_map(|field| Some((field.to_owned(), subnetwork.get(field)?.clone())));
+    let link = ("subnetwork".to_owned(), subnetwork["selfLink"].clone());
+    Value::Object(told.chain([link]).collect())
+}
+
 // --- operations -----------------------------------------------------------------------------------------------
 
 fn register_operations(methods: &mut Methods<'_>) {
@@ -359,6 +379,10 @@ mod tests {
         let (_, listed) = world.get(&format!("{subnets}?maxResults=500"));
         assert_eq!(listed["kind"], "compute#subnetworkList");
         assert_eq!(listed["items"][0]["name"], "my-subnet");
+        let (_, usable) = world.get(&format!("{P}/aggregated/subnetworks/listUsable"));
+        let usable = usable["items"][0].as_object().unwrap();
+        assert!(usable["subnetwork"].as_str().unwrap().ends_with("/subnetworks/my-subnet"), "{usable:?}");
+        assert!(usable.contains_key("ipCidrRange") && !usable.contains_key("name"), "{usable:?}");
         let (_, all) = world.get(&format!("{P}/aggregated/subnetworks?includeAllScopes=True&maxResults=500"));
         assert_eq!(all["kind"], "compute#subnetworkAggregatedList");
         assert_eq!(all["items"]["regions/us-central1"]["subnetworks"].as_array().unwrap().len(), 2);

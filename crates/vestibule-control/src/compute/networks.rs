@@ -15,6 +15,7 @@ use crate::{Change, Document, Error, document, users};
 pub struct Networks;
 
 const SWITCH: &str = "switchToCustomMode";
+const EFFECTIVE_FIREWALLS: &str = "getEffectiveFirewalls";
 
 /// Smallest and largest `mtu` of a network, in bytes.
 const MTU: std::ops::RangeInclusive<i64> = 1300..=8896;
@@ -30,7 +31,7 @@ static INFO: Info = Info {
     labels: false,
     methods: Methods::PATCH,
     actions: &[Action { verb: SWITCH, operation_type: SWITCH }],
-    questions: &[],
+    questions: &[EFFECTIVE_FIREWALLS],
     output_only: &["subnetworks", "peerings", "gatewayIPv4", "firewallPolicy", "additionalTags"],
 };
 
@@ -104,6 +105,23 @@ impl Kind for Networks {
         }
         doc.insert("autoCreateSubnetworks".into(), false.into());
         Ok(doc)
+    }
+
+    /// The network's firewall rules. There are no hierarchical policies that would add to them.
+    fn ask(
+        &self,
+        change: &mut Change<'_>,
+        _call: &Call,
+        name: &ResourceName,
+        _verb: &str,
+        _body: &Document,
+        doc: Option<&Document>,
+    ) -> Result<Value, Error> {
+        if doc.is_none() {
+            return Err(Error::not_found(name));
+        }
+        let rules = change.users_in(name, "firewalls").into_iter().map(|(_, rule)| (*rule).clone());
+        Ok(json!({ "firewalls": rules.collect::<Vec<_>>() }))
     }
 
     fn present(&self, _vms: &Vms, view: &View, name: &ResourceName, doc: &mut Document) {
@@ -299,6 +317,20 @@ mod tests {
         assert!(refused.to_string().contains("Cannot delete auto subnetwork"), "{refused}");
         assert_eq!(world.delete("global/networks/auto")["error"], Value::Null);
         assert!(world.control.compute().aggregated("demo", "subnetworks").is_empty());
+    }
+
+    #[test]
+    fn effective_firewalls_are_the_rules_of_the_network() {
+        let world = World::new();
+        world.network("n");
+        world.network("m");
+        let rule = json!({"name": "f", "network": "global/networks/n", "allowed": [{"IPProtocol": "icmp"}]});
+        world.insert("global/firewalls", rule);
+        let ask =
+            |network| world.try_ask(&format!("global/networks/{network}"), EFFECTIVE_FIREWALLS, json!({}));
+        assert_eq!(ask("n").unwrap(), json!({"firewalls": [world.get("global/firewalls/f")]}));
+        assert_eq!(ask("m").unwrap(), json!({"firewalls": []}));
+        assert!(matches!(ask("none"), Err(Error::NotFound { .. })));
     }
 
     #[test]
