@@ -24,6 +24,7 @@ use crate::vpc::Member;
 use crate::{Control, document};
 
 mod firewall;
+mod routes;
 mod url;
 
 use firewall::Plain;

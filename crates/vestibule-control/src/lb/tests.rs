@@ -457,6 +457,36 @@ fn explain_among(world: &World, question: Question) -> Value {
 }
 
 #[test]
+fn static_routes_on_the_way() {
+    let world = published();
+    let route = |name: &str, range: &str, hop: &str| {
+        let doc =
+            json!({"name": name, "network": "global/networks/my-vpc", "destRange": range, "nextHopIp": hop});
+        world.insert("global/routes", doc);
+    };
+    let about_beyond = |address: &str| {
+        let url = format!("tcp://{address}:80");
+        explain_among(&world, Question { from: "10.0.0.2".parse().ok(), ..about(&url) })
+    };
+    assert_eq!(about_beyond("192.0.2.5")["refusedBy"], "address");
+    route("beyond", "192.0.2.0/24", "10.0.0.3");
+    route("gone", "198.51.100.0/24", "10.0.0.9");
+    let led = about_beyond("192.0.2.5");
+    assert_eq!(
+        (&led["refusedBy"], &led["notes"][0]),
+        (&json!("firewall"), &json!("A static route to 192.0.2.0/24 leads to 10.0.0.3."))
+    );
+    let all = json!([{"IPProtocol": "all"}]);
+    world.insert(
+        "global/firewalls",
+        json!({"name": "f", "network": "global/networks/my-vpc", "allowed": all}),
+    );
+    assert_eq!(about_beyond("192.0.2.5")["outcome"], "delivered");
+    assert_eq!(about_beyond("198.51.100.5")["refusedBy"], "route");
+    assert_eq!(about_beyond("203.0.113.5")["refusedBy"], "address");
+}
+
+#[test]
 fn firewall_rules_on_the_way() {
     let world = published();
     let rule = |name: &str, body: Value| {

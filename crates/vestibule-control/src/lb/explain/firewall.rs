@@ -71,18 +71,24 @@ impl Traveller<'_> {
         }
         let to = Plain { protocol: TCP, address: listener.ip, port: listener.port };
         let network = listener.network.clone();
-        self.ask_sides(view, &network, to, &[Direction::Egress])
+        self.ask_sides(view, &network, to, to.address, &[Direction::Egress])
     }
 
-    /// The way to another client, if the address is one's.
+    /// The way to another client, if the address is one's or a static route leads there.
     pub(super) fn reach_client(&mut self, view: &View, to: Plain) -> Result<bool, End> {
-        let Some(network) = self.network_of_client(view, to.address) else { return Ok(false) };
+        let (network, near) = match self.network_of_client(view, to.address) {
+            Some(network) => (network, to.address),
+            None => match self.led(view, to.address)? {
+                Some(found) => found,
+                None => return Ok(false),
+            },
+        };
         self.story.network = Some(network.short().to_owned());
         self.story.address = Some(match to.port {
             0 => to.address.to_string(),
             port => format!("{}:{port}", to.address),
         });
-        self.ask_sides(view, &network, to, &[Direction::Egress, Direction::Ingress])?;
+        self.ask_sides(view, &network, to, near, &[Direction::Egress, Direction::Ingress])?;
         self.story.outcome = Outcome::Delivered;
         Ok(true)
     }
@@ -146,7 +152,7 @@ impl Traveller<'_> {
             .find(|network| self.members(network).iter().any(|member| member.address == address))
     }
 
-    fn members(&self, network: &NetworkId) -> Vec<Member> {
+    pub(super) fn members(&self, network: &NetworkId) -> Vec<Member> {
         self.live.members.map(|members| members(network)).unwrap_or_default()
     }
 
@@ -155,10 +161,11 @@ impl Traveller<'_> {
         view: &View,
         network: &NetworkId,
         to: Plain,
+        near: Ipv4Addr,
         sides: &[Direction],
     ) -> Result<(), End> {
         let mut members = self.members(network);
-        let source = self.sender(view, network, to.address, &mut members);
+        let source = self.sender(view, network, near, &mut members);
         let rules = vpc::firewall(view, network, &members);
         let flow = Flow { source, destination: to.address, protocol: to.protocol, port: to.port };
         self.story.client = Some(source.to_string());
