@@ -88,7 +88,7 @@ pub fn google(
     items: Vec<Value>,
     key: impl Fn(&Value) -> String,
 ) -> Result<Value, Error> {
-    let asked = call.optional_query("pageSize").and_then(|size| size.parse().ok()).filter(|size| *size > 0);
+    let asked = page_size(call)?;
     let listing = Listing {
         size: asked.unwrap_or(default_size).min(max_size),
         token: call.optional_query("pageToken").map(str::to_owned),
@@ -101,6 +101,14 @@ pub fn google(
     }
     put_token(&mut answer, page.next_page_token);
     Ok(Value::Object(answer))
+}
+
+/// `pageSize` of a call, if it names one; 0 names none.
+fn page_size(call: &Call) -> Result<Option<usize>, Error> {
+    match call.optional_query("pageSize").map(|size| size.parse::<i64>().unwrap_or(0)) {
+        Some(negative) if negative < 0 => Err(Error::invalid("pageSize", negative, "Must not be negative.")),
+        size => Ok(size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0)),
+    }
 }
 
 fn compute_listing(call: &Call) -> Result<Listing, Error> {

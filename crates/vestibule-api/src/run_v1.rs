@@ -123,9 +123,13 @@ fn selector(call: &Call) -> Result<&str, Error> {
 }
 
 fn listed(call: &Call, found: Listing) -> Result<Reply, Error> {
-    let number = |name: &str| call.query(name).and_then(|text| text.parse::<usize>().ok()).filter(|n| *n > 0);
+    let limit = call.query("limit").and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
+    if limit < 0 {
+        return Err(Error::invalid("limit", limit, "Must not be negative."));
+    }
+    let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
     let listing = list::Listing {
-        size: number("limit").unwrap_or(PAGE_SIZE).min(PAGE_SIZE),
+        size: limit.unwrap_or(PAGE_SIZE).min(PAGE_SIZE),
         token: call.query("continue").map(str::to_owned),
         ..list::Listing::default()
     };

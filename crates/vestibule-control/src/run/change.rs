@@ -58,7 +58,7 @@ impl Run<'_> {
         service: &str,
         body: Document,
     ) -> Result<Value, Error> {
-        let replacement = Replacement::from_v1(body, "Service", service)?;
+        let replacement = Replacement::from_v1(place, body, "Service", service)?;
         let name = name::locate(&self.control.view(), place, Kind::Service, service)?;
         let (wanted, check) = replacement.parts(&name);
         let written = self.rewrite(caller, &name, |_| Ok(wanted), check)?;
@@ -136,7 +136,7 @@ fn write(
     complete(&mut wanted, name);
     let hosts = url::hosts(name);
     let spec = Value::Object(wanted.spec.clone());
-    validate::service(&wanted.annotations, &spec, &hosts)?;
+    validate::service(&wanted.labels, &wanted.annotations, &spec, &hosts)?;
     if let Some(old) = old
         && !wanted.force
         && is_same(old, &wanted, &spec)

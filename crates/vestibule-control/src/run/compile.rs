@@ -42,12 +42,14 @@ fn service(bundle: &Bundle, policies: Vec<Arc<Policy>>) -> Service {
     let facts = Facts::new(name, bundle.revision_documents());
     let annotation = |key: &str| json::text(document, &["metadata", "annotations", key]);
     let entries = facts.traffic(document);
+    let scaling = Scaling::of_service(&annotation);
+    // Manual scaling to no instance switches a service off.
+    let entries = if scaling.manual == Some(0) { Vec::new() } else { entries };
     let traffic: Vec<TrafficTarget> = entries.iter().map(target).collect();
     let hosts = url::hosts(name);
     let share =
         |revision: &str| traffic.iter().filter(|t| *t.revision == *revision).map(|t| t.percent).sum::<u32>();
     let used = |revision: &str| traffic.iter().any(|t| *t.revision == *revision);
-    let scaling = Scaling::of_service(&annotation);
     let compiled = bundle.revisions.iter().filter_map(|(revision, stored)| {
         let document = &*stored.value;
         let proven = match revision::readiness(document) {

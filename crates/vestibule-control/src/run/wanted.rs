@@ -7,6 +7,9 @@ use super::name::{self, DEFAULT_LOCATION, Name, Place};
 use super::{json as reach, revision};
 use crate::{Change, Document, Error};
 
+/// What the v1 API calls itself: services belong to Knative's, jobs to Google's own.
+const API_VERSIONS: [&str; 2] = ["serving.knative.dev/v1", "run.googleapis.com/v1"];
+
 /// What a client wants a service or a job to be.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
@@ -25,6 +28,12 @@ impl Wanted {
             && kind != expected
         {
             return Err(Error::invalid("kind", kind, format!("Must be {expected}.")));
+        }
+        if let Some(version) = body.get("apiVersion").and_then(Value::as_str)
+            && !API_VERSIONS.contains(&version)
+        {
+            let why = format!("Must be one of {}.", API_VERSIONS.join(", "));
+            return Err(Error::invalid("apiVersion", version, why));
         }
         let mut metadata = take_object(&mut body, "metadata");
         Ok(Wanted {
@@ -79,7 +88,13 @@ pub(super) struct Replacement {
 
 impl Replacement {
     /// Reads the document of a kind that is to replace the one of this name.
-    pub(super) fn from_v1(body: Document, kind: &str, name: &str) -> Result<Replacement, Error> {
+    pub(super) fn from_v1(
+        place: Place<'_>,
+        body: Document,
+        kind: &str,
+        name: &str,
+    ) -> Result<Replacement, Error> {
+        check_namespace(place, &body)?;
         if let Some(other) = in_metadata(&body, "name")
             && other != name
         {
@@ -115,7 +130,20 @@ fn in_metadata<'b>(body: &'b Document, member: &str) -> Option<&'b str> {
 
 /// The name that a v1 document of a service or a job to be made gives itself.
 pub(super) fn name_in(place: Place<'_>, body: &Document) -> Result<Name, Error> {
+    check_namespace(place, body)?;
     new_name(place, in_metadata(body, "name").unwrap_or_default())
+}
+
+/// Refuses a document of another project than the one that the call is aimed at. A number is taken as it comes: it is
+/// what the project has at Google, and here it has another.
+fn check_namespace(place: Place<'_>, body: &Document) -> Result<(), Error> {
+    match in_metadata(body, "namespace") {
+        Some(other) if other != place.project && !other.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let why = format!("Must be the project of the request, {}.", place.project);
+            Err(Error::invalid("metadata.namespace", other, why))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The name of a service or a job to be made.

@@ -4,7 +4,8 @@
 //! Cloud Run's contract in what a process without a container cannot have:
 //!
 //! * Instances share the machine's network, so each is given a port of its own in `PORT`, not the one of its revision.
-//! * It sees the machine's files and users, and no limit is set on its processor and memory. It cannot have volumes.
+//! * It sees the machine's files and users, and no limit is set on its processor and memory. It cannot have volumes; the
+//!   sample service, which opens no file, may be given some.
 //! * The containers of an instance share the machine's network not only with each other, so a sidecar's fixed port can
 //!   serve one instance at a time.
 //!
@@ -46,13 +47,15 @@ impl ProcessDriver {
 
     /// Whether it can run the container at all.
     pub fn can_run(&self, container: &Container) -> bool {
-        container.mounts.is_empty() && self.command(container).is_some()
+        // The sample service opens no file, so nobody can tell whether its volumes are there.
+        let sees_volumes = !is_sample(container) && !container.mounts.is_empty();
+        !sees_volumes && self.command(container).is_some()
     }
 
     /// The command that runs a container, without environment; `None` if that takes a container runtime.
     fn command(&self, container: &Container) -> Option<Command> {
         let image = Image::of(&container.image);
-        if image == Image::Hello && container.command.is_empty() {
+        if is_sample(container) {
             let mut command = Command::new(&self.hello.path);
             command.args(&self.hello.args);
             return Some(command);
@@ -166,6 +169,11 @@ impl Handle for Process {
     fn exited(&self) -> Pending<'_, Exit> {
         Box::pin(self.child.exited())
     }
+}
+
+/// Whether it is the sample service that runs, not another program under its name.
+fn is_sample(container: &Container) -> bool {
+    Image::of(&container.image) == Image::Hello && container.command.is_empty()
 }
 
 /// The container would take a container runtime.

@@ -59,7 +59,7 @@ impl Run<'_> {
         job: &str,
         body: Document,
     ) -> Result<Value, Error> {
-        let replacement = Replacement::from_v1(body, "Job", job)?;
+        let replacement = Replacement::from_v1(place, body, "Job", job)?;
         let name = name::locate(&self.control.view(), place, Kind::Job, job)?;
         let (wanted, check) = replacement.parts(&name);
         let written = self.rewrite_job(caller, &name, |_| Ok(wanted), check)?;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::annotation as a;
 use super::super::json as reach;
+use super::super::pod;
 use super::super::wanted::Wanted;
 use crate::{Document, Error, document};
 
@@ -40,7 +41,8 @@ pub(super) fn wanted(body: Document, old: Option<&Value>) -> Result<Wanted, Erro
     let mut spec = Map::new();
     spec.insert("template".into(), Value::Object(self::template(&template)?));
     if let Some(Value::Array(targets)) = body.get("traffic") {
-        spec.insert("traffic".into(), targets.iter().map(target).collect());
+        let targets: Result<Vec<Value>, Error> = targets.iter().enumerate().map(target).collect();
+        spec.insert("traffic".into(), Value::Array(targets?));
     }
     let mut wanted = Wanted { labels, annotations, spec, force: false };
     if let Some(old) = old {
@@ -111,19 +113,26 @@ fn ingress(ingress: Option<&str>) -> Option<String> {
     Some(ingress.to_owned())
 }
 
-fn target(target: &Value) -> Value {
+fn target((index, target): (usize, &Value)) -> Result<Value, Error> {
     let mut out = Map::new();
-    match reach::text(target, &["revision"]) {
+    let kind =
+        reach::text(target, &["type"]).and_then(|kind| kind.strip_prefix("TRAFFIC_TARGET_ALLOCATION_TYPE_"));
+    match (kind, reach::text(target, &["revision"])) {
+        (Some("LATEST"), Some(revision)) => {
+            let why = "Must be empty if the type is TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST.";
+            return Err(Error::invalid(format!("traffic[{index}].revision"), revision, why));
+        }
+        (Some("REVISION"), None) => return Err(Error::required(format!("traffic[{index}].revision"))),
         // Some clients give the revision's full name.
-        Some(revision) => out.insert("revisionName".into(), revision.rsplit('/').next().into()),
-        None => out.insert("latestRevision".into(), true.into()),
+        (_, Some(revision)) => out.insert("revisionName".into(), revision.rsplit('/').next().into()),
+        (_, None) => out.insert("latestRevision".into(), true.into()),
     };
     for field in ["percent", "tag"] {
         if !target[field].is_null() {
             out.insert(field.into(), target[field].clone());
         }
     }
-    Value::Object(out)
+    Ok(Value::Object(out))
 }
 
 fn template(template: &Document) -> Result<Document, Error> {
@@ -337,59 +346,108 @@ fn secret_item(item: &Value) -> Value {
 /// of those that it has.
 fn carry_over(old: &Value, wanted: &mut Wanted) {
     let mut annotations = Value::Object(std::mem::take(&mut wanted.annotations));
-    carry(&old["metadata"]["annotations"], &mut annotations, SERVICE_FIELDS);
+    carry(&old["metadata"]["annotations"], &mut annotations, |name| is_among(SERVICE_FIELDS, name));
     wanted.annotations = annotations.as_object().cloned().unwrap_or_default();
     let template = &old["spec"]["template"]["metadata"];
     if let Some(new) = wanted.spec.get_mut("template") {
-        carry(&template["annotations"], &mut new["metadata"]["annotations"], TEMPLATE_FIELDS);
+        carry(&template["annotations"], &mut new["metadata"]["annotations"], |name| {
+            is_among(TEMPLATE_FIELDS, name)
+        });
         for (key, value) in reach::strings(&template["labels"], &[]).filter(|(key, _)| a::is_reserved(key)) {
             new["metadata"]["labels"][key] = value.into();
+        }
+        respell_secrets(&old["spec"]["template"], &mut new["spec"]);
+    }
+}
+
+/// v2 knows secrets of other projects by their whole names; a v1 template that calls one by an alias goes on doing so.
+/// `old` has the aliases in its metadata, `new` is the specification of containers and volumes.
+pub(super) fn respell_secrets(old: &Value, new: &mut Value) {
+    let mut before = old["spec"].clone();
+    let used: Vec<String> =
+        secret_names(&mut before).into_iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    for name in secret_names(new) {
+        let alias =
+            pod::aliases(old).find(|(alias, full)| name == full && used.iter().any(|used| used == alias));
+        if let Some((alias, _)) = alias {
+            *name = alias.into();
         }
     }
 }
 
-/// Annotations of a service that v2 has fields for.
-const SERVICE_FIELDS: &[&str] = &[
-    a::DESCRIPTION,
-    a::CLIENT_NAME,
-    a::CLIENT_VERSION,
-    a::INGRESS,
-    a::LAUNCH_STAGE,
-    a::DEFAULT_URL_DISABLED,
-    a::INVOKER_IAM_DISABLED,
-    a::IAP_ENABLED,
-    a::CUSTOM_AUDIENCES,
-    a::BINARY_AUTHORIZATION,
-    a::BREAKGLASS,
-    a::SERVICE_MIN,
-    a::SERVICE_MAX,
-    a::MANUAL_COUNT,
-    a::SCALING_MODE,
+/// Everywhere that a specification names a secret.
+fn secret_names(spec: &mut Value) -> Vec<&mut Value> {
+    let Some(spec) = spec.as_object_mut() else { return Vec::new() };
+    let mut found = Vec::new();
+    for (member, value) in spec.iter_mut() {
+        let items = value.as_array_mut().into_iter().flatten();
+        match member.as_str() {
+            "volumes" => found.extend(items.filter_map(|volume| volume.pointer_mut("/secret/secretName"))),
+            "containers" => {
+                let variables =
+                    items.filter_map(|container| container.get_mut("env")?.as_array_mut()).flatten();
+                found.extend(
+                    variables.filter_map(|variable| variable.pointer_mut("/valueFrom/secretKeyRef/name")),
+                );
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Annotations of a service that v2 has fields for, and the fields.
+const SERVICE_FIELDS: &[(&str, &str)] = &[
+    (a::DESCRIPTION, "description"),
+    (a::CLIENT_NAME, "client"),
+    (a::CLIENT_VERSION, "clientVersion"),
+    (a::INGRESS, "ingress"),
+    (a::LAUNCH_STAGE, "launchStage"),
+    (a::DEFAULT_URL_DISABLED, "defaultUriDisabled"),
+    (a::INVOKER_IAM_DISABLED, "invokerIamDisabled"),
+    (a::IAP_ENABLED, "iapEnabled"),
+    (a::CUSTOM_AUDIENCES, "customAudiences"),
+    (a::BINARY_AUTHORIZATION, "binaryAuthorization.policy"),
+    (a::BREAKGLASS, "binaryAuthorization.breakglassJustification"),
+    (a::SERVICE_MIN, "scaling.minInstanceCount"),
+    (a::SERVICE_MAX, "scaling.maxInstanceCount"),
+    (a::MANUAL_COUNT, "scaling.manualInstanceCount"),
+    (a::SCALING_MODE, "scaling.scalingMode"),
 ];
 
-/// Annotations of a template that v2 has fields for.
-const TEMPLATE_FIELDS: &[&str] = &[
-    a::CLIENT_NAME,
-    a::CLIENT_VERSION,
-    a::SESSION_AFFINITY,
-    a::HEALTH_CHECK_DISABLED,
-    a::EXECUTION_ENVIRONMENT,
-    a::MIN_SCALE,
-    a::MAX_SCALE,
-    a::CONCURRENCY_TARGET,
-    a::CPU_TARGET,
-    a::VPC_CONNECTOR,
-    a::VPC_EGRESS,
-    a::NETWORK_INTERFACES,
-    a::CPU_THROTTLING,
-    a::STARTUP_CPU_BOOST,
-    a::CONTAINER_DEPENDENCIES,
+/// Annotations of a template that v2 has fields for, and the fields.
+const TEMPLATE_FIELDS: &[(&str, &str)] = &[
+    (a::CLIENT_NAME, "template.client"),
+    (a::CLIENT_VERSION, "template.clientVersion"),
+    (a::SESSION_AFFINITY, "template.sessionAffinity"),
+    (a::HEALTH_CHECK_DISABLED, "template.healthCheckDisabled"),
+    (a::EXECUTION_ENVIRONMENT, "template.executionEnvironment"),
+    (a::MIN_SCALE, "template.scaling.minInstanceCount"),
+    (a::MAX_SCALE, "template.scaling.maxInstanceCount"),
+    (a::CONCURRENCY_TARGET, "template.scaling.concurrencyUtilization"),
+    (a::CPU_TARGET, "template.scaling.cpuUtilization"),
+    (a::VPC_CONNECTOR, "template.vpcAccess.connector"),
+    (a::VPC_EGRESS, "template.vpcAccess.egress"),
+    (a::NETWORK_INTERFACES, "template.vpcAccess.networkInterfaces"),
+    (a::CPU_THROTTLING, "template.containers.resources.cpuIdle"),
+    (a::STARTUP_CPU_BOOST, "template.containers.resources.startupCpuBoost"),
+    (a::CONTAINER_DEPENDENCIES, "template.containers.dependsOn"),
 ];
 
-/// Annotations in one place of the document; those in `fields` v2 can say.
-pub(super) fn carry(old: &Value, new: &mut Value, fields: &[&str]) {
+fn is_among(fields: &[(&str, &str)], annotation: &str) -> bool {
+    fields.iter().any(|(name, _)| *name == annotation)
+}
+
+/// The field that v2 has for an annotation of v1.
+pub(super) fn field_of(annotation: &str) -> Option<&'static str> {
+    let fields = || SERVICE_FIELDS.iter().chain(TEMPLATE_FIELDS);
+    fields().find(|(name, _)| *name == annotation).map(|(_, field)| *field)
+}
+
+/// Annotations in one place of the document; those with a field v2 can say.
+pub(super) fn carry(old: &Value, new: &mut Value, has_field: impl Fn(&str) -> bool) {
     for (key, value) in reach::strings(old, &[]) {
-        let hidden = a::is_reserved(key) && !fields.contains(&key);
+        let hidden = a::is_reserved(key) && !has_field(key);
         let respelt = new[key].as_str().is_some_and(|new| new != value && new.eq_ignore_ascii_case(value));
         if hidden || respelt || (new[key].is_null() && is_default(key, value)) {
             new[key] = value.into();

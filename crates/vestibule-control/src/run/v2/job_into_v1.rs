@@ -1,11 +1,11 @@
 //! From a v2 job to what a v1 client would have wanted.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::super::annotation as a;
 use super::super::json as reach;
 use super::super::wanted::Wanted;
-use super::into_v1::{carry, container, dependencies, own, seconds, surroundings, volume};
+use super::into_v1::{carry, container, dependencies, own, respell_secrets, seconds, surroundings, volume};
 use crate::{Document, Error, document};
 
 const WHAT: &str = "run.projects.locations.jobs";
@@ -144,16 +144,18 @@ pub(super) fn overrides(overrides: &Value) -> Result<Value, Error> {
 /// Keeps what v2 cannot say, as services do.
 fn carry_over(old: &Value, wanted: &mut Wanted) {
     let mut annotations = Value::Object(std::mem::take(&mut wanted.annotations));
-    carry(&old["metadata"]["annotations"], &mut annotations, JOB_FIELDS);
+    carry(&old["metadata"]["annotations"], &mut annotations, |name| JOB_FIELDS.contains(&name));
     wanted.annotations = annotations.as_object().cloned().unwrap_or_default();
     let before = &old["spec"]["template"]["metadata"];
     let Some(template) = wanted.spec.get_mut("template") else { return };
     let mut annotations = template["metadata"]["annotations"].clone();
-    carry(&before["annotations"], &mut annotations, TEMPLATE_FIELDS);
+    carry(&before["annotations"], &mut annotations, |name| TEMPLATE_FIELDS.contains(&name));
     if annotations.as_object().is_some_and(|annotations| !annotations.is_empty()) {
         template["metadata"]["annotations"] = annotations;
     }
     for (key, value) in reach::strings(&before["labels"], &[]).filter(|(key, _)| a::is_reserved(key)) {
         template["metadata"]["labels"][key] = value.into();
     }
+    let task = json!({ "metadata": before, "spec": old["spec"]["template"]["spec"]["template"]["spec"] });
+    respell_secrets(&task, &mut template["spec"]["template"]["spec"]);
 }

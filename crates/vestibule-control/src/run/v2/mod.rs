@@ -30,6 +30,9 @@ use super::wanted::new_name;
 use super::{Caller, Run, json as reach, read, revision};
 use crate::{Document, Error, document, mask};
 
+/// A service's id must be shorter (`serviceId` of `projects.locations.services.create`). v1 has no such rule.
+const ID_LENGTH_LIMIT: usize = 50;
+
 /// Parts of a service that a client may write.
 const WRITABLE: [&str; 16] = [
     "annotations",
@@ -71,6 +74,10 @@ impl Run<'_> {
         body: Document,
     ) -> Result<Value, Error> {
         let name = new_name(place, service).map_err(|error| renamed("service_id", error))?;
+        if service.len() >= ID_LENGTH_LIMIT {
+            let why = format!("Must have fewer than {ID_LENGTH_LIMIT} characters.");
+            return Err(Error::invalid("service_id", service, why));
+        }
         let wanted = into_v1::wanted(body, None)?;
         let (written, name) = self.make(caller, &name, wanted).map_err(into_v2_terms)?;
         self.operation_of(&name, written)
@@ -242,30 +249,39 @@ fn renamed(to: &str, error: Error) -> Error {
 
 /// An error in terms of v2's fields.
 fn into_v2_terms(error: Error) -> Error {
-    let rename = |field: String| {
-        let field = field
-            .strip_prefix("spec.template.spec.template.spec.")
-            .map_or(field.clone(), |rest| format!("template.template.{rest}"));
-        let field = field
-            .strip_prefix("spec.template.spec.")
-            .map_or(field.clone(), |rest| format!("template.{rest}"));
-        let field = field.strip_prefix("spec.traffic").map_or(field.clone(), |rest| format!("traffic{rest}"));
-        let named = [
-            ("spec.template.metadata.name", "template.revision"),
-            ("containerConcurrency", "maxInstanceRequestConcurrency"),
-            ("timeoutSeconds", "timeout"),
-            ("revisionName", "revision"),
-        ];
-        named.iter().fold(field, |field, (v1, v2)| match field.contains("Probe.") {
-            true => field,
-            false => field.replace(v1, v2),
-        })
-    };
     match error {
-        Error::Invalid { field, value, why } => Error::Invalid { field: rename(field), value, why },
-        Error::Required { field } => Error::Required { field: rename(field) },
+        Error::Invalid { field, value, why } => Error::Invalid { field: field_of_v2(field), value, why },
+        Error::Required { field } => Error::Required { field: field_of_v2(field) },
         other => other,
     }
+}
+
+/// What v2 calls a field of v1.
+fn field_of_v2(field: String) -> String {
+    if let Some((_, annotation)) = field.split_once("metadata.annotations[")
+        && let Some(own) = into_v1::field_of(annotation.trim_end_matches(']'))
+    {
+        return own.to_owned();
+    }
+    let prefixes = [
+        ("spec.template.spec.template.spec.", "template.template."),
+        ("spec.template.metadata.name", "template.revision"),
+        ("spec.template.metadata.", "template."),
+        ("spec.template.spec.", "template."),
+        ("spec.traffic", "traffic"),
+        ("metadata.", ""),
+    ];
+    let replaced = prefixes.iter().find_map(|(v1, v2)| Some(format!("{v2}{}", field.strip_prefix(v1)?)));
+    let field = replaced.unwrap_or(field);
+    if field.contains("Probe.") {
+        return field;
+    }
+    let named = [
+        ("containerConcurrency", "maxInstanceRequestConcurrency"),
+        ("timeoutSeconds", "timeout"),
+        ("revisionName", "revision"),
+    ];
+    named.iter().fold(field, |field, (v1, v2)| field.replace(v1, v2))
 }
 
 /// The string members of an object without those in namespaces that v2 keeps for itself.

@@ -115,7 +115,7 @@ fn both_apis_see_one_service() {
     });
     body["spec"]["template"]["metadata"]["annotations"] = json!({
         "autoscaling.knative.dev/maxScale": "7", "run.googleapis.com/startup-cpu-boost": "True",
-        "run.googleapis.com/sandbox": "gvisor",
+        "run.googleapis.com/startupProbeType": "gvisor",
     });
     world.create(body);
     world.decided("svc");
@@ -132,7 +132,7 @@ fn both_apis_see_one_service() {
     let v1 = world.get("svc");
     assert_eq!(v1["metadata"]["annotations"]["run.googleapis.com/description"], "new");
     let annotations = &v1["spec"]["template"]["metadata"]["annotations"];
-    assert_eq!(annotations["run.googleapis.com/sandbox"], "gvisor");
+    assert_eq!(annotations["run.googleapis.com/startupProbeType"], "gvisor");
     assert_eq!(annotations["run.googleapis.com/startup-cpu-boost"], "True");
     assert_eq!(world.revisions("").len(), 1);
 
@@ -451,5 +451,104 @@ proptest! {
         prop_assert!(template::same(&stored["spec"]["template"], &again["spec"]["template"]), "{stored}\n{again}");
         prop_assert_eq!(&stored["metadata"], &again["metadata"]);
         prop_assert_eq!(shown(&again), read);
+    }
+}
+
+fn v1_annotations(known: &'static [(&'static str, &'static [&'static str])]) -> impl Strategy<Value = Value> {
+    let some = prop::sample::subsequence(known, 0..known.len());
+    (some, any::<prop::sample::Index>(), maybe(labels())).prop_map(|(some, at, own)| {
+        let mut all = own.as_object().cloned().unwrap_or_default();
+        all.extend(
+            some.into_iter()
+                .map(|(name, values)| (name.to_owned(), Value::from(values[at.index(values.len())]))),
+        );
+        Value::Object(all)
+    })
+}
+
+/// Annotations of services, with values that mean something.
+const ON_SERVICES: &[(&str, &[&str])] = &[
+    ("run.googleapis.com/ingress", &["all", "internal", "internal-and-cloud-load-balancing", "none"]),
+    ("run.googleapis.com/description", &["d", "another one"]),
+    ("run.googleapis.com/launch-stage", &["ALPHA", "BETA"]),
+    ("run.googleapis.com/custom-audiences", &[r#"["a"]"#, r#"["a","b"]"#]),
+    ("run.googleapis.com/default-url-disabled", &["true", "True"]),
+    ("run.googleapis.com/invoker-iam-disabled", &["true"]),
+    ("run.googleapis.com/minScale", &["1", "2"]),
+    ("run.googleapis.com/maxScale", &["3", "40"]),
+    ("run.googleapis.com/client-name", &["gcloud"]),
+    ("run.googleapis.com/build-id", &["7"]),
+];
+
+/// Annotations of templates, with values that mean something.
+const ON_TEMPLATES: &[(&str, &[&str])] = &[
+    ("autoscaling.knative.dev/minScale", &["0", "2"]),
+    ("autoscaling.knative.dev/maxScale", &["3", "100"]),
+    ("run.googleapis.com/sessionAffinity", &["true", "True"]),
+    ("run.googleapis.com/cpu-throttling", &["true", "False"]),
+    ("run.googleapis.com/startup-cpu-boost", &["true"]),
+    ("run.googleapis.com/execution-environment", &["gen1", "gen2"]),
+    ("run.googleapis.com/health-check-disabled", &["true"]),
+    ("run.googleapis.com/scaling-cpu-target", &["0.5", "0.9"]),
+    ("run.googleapis.com/network-interfaces", &[r#"[{"network":"n","tags":["t"]}]"#]),
+    ("run.googleapis.com/startupProbeType", &["Default"]),
+    ("run.googleapis.com/secrets", &["top:projects/other/secrets/real"]),
+];
+
+/// The template's specification as a v1 client writes it: two containers, secrets and volumes.
+fn v1_spec() -> impl Strategy<Value = Value> {
+    let secret = prop::sample::select(vec!["top", "plain"]);
+    (text(), secret, 1..1000u32, 1..3600u32, any::<bool>()).prop_map(|(image, secret, concurrency, timeout, two)| {
+        let mut containers = vec![json!({
+            "name": "app", "image": format!("registry/{image}:1"), "args": ["a"], "workingDir": "/srv",
+            "ports": [{"name": "http1", "containerPort": 8080}],
+            "resources": {"limits": {"cpu": "1000m", "memory": "1Gi"}},
+            "env": [{"name": "A", "value": "b"}, {"name": "S", "valueFrom": {"secretKeyRef": {"name": secret, "key": "3"}}}],
+            "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "m", "mountPath": "/m"}],
+            "livenessProbe": {"grpc": {"port": 8080, "service": "s"}, "periodSeconds": 20},
+        })];
+        if two {
+            containers.push(json!({"name": "aside", "image": "registry/b:2"}));
+        }
+        json!({
+            "containers": containers, "containerConcurrency": concurrency, "timeoutSeconds": timeout,
+            "serviceAccountName": "a@demo.iam.gserviceaccount.com",
+            "volumes": [
+                {"name": "v", "secret": {"secretName": secret, "items": [{"key": "latest", "path": "f", "mode": 256}]}},
+                {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+            ],
+        })
+    })
+}
+
+proptest! {
+    /// What a v1 client said is still there, word by word, when a v2 client has sent back what it read.
+    #[test]
+    fn a_v2_client_that_changes_nothing_loses_nothing(
+        on_service in v1_annotations(ON_SERVICES),
+        on_template in v1_annotations(ON_TEMPLATES),
+        labels in labels(),
+        spec in v1_spec(),
+    ) {
+        let template = json!({"metadata": {"annotations": on_template, "labels": labels}, "spec": spec});
+        let mut whole = members(template);
+        template::complete(&mut whole, PROJECT);
+        let stored = json!({
+            "metadata": {"annotations": on_service, "labels": labels},
+            "spec": {"template": whole, "traffic": [{"latestRevision": true, "percent": 100}]},
+            "status": {},
+        });
+        let again = through_v1(&shown(&stored), Some(&stored));
+        let mut expected = stored.clone();
+        // The one thing that v2 cannot leave unsaid is the ingress.
+        let ingress = &mut expected["metadata"]["annotations"]["run.googleapis.com/ingress"];
+        if ingress.is_null() {
+            *ingress = "all".into();
+        }
+        prop_assert!(reach::same(&expected["metadata"], &again["metadata"]), "{expected}\n{again}");
+        prop_assert_eq!(&stored["spec"]["traffic"], &again["spec"]["traffic"]);
+        let (before, after) = (&stored["spec"]["template"], &again["spec"]["template"]);
+        prop_assert!(reach::same(&before["metadata"], &after["metadata"]), "{before}\n{after}");
+        prop_assert!(template::same(before, after), "{before}\n{after}");
     }
 }

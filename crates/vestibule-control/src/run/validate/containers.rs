@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::within;
 use crate::Error;
-use crate::run::annotation::{CONTAINER_DEPENDENCIES, SECRETS};
+use crate::run::annotation::{
+    CONTAINER_DEPENDENCIES, CPU_THROTTLING, EXECUTION_ENVIRONMENT, SECRETS, is_true,
+};
 use crate::run::{json, pod, template};
 
 /// Most containers of one instance.
@@ -18,8 +20,19 @@ const MAX_LIVENESS_SECONDS: i64 = 3600;
 /// Processors that a container may have; below one, any from 0.08.
 const CPUS: [u64; 5] = [1000, 2000, 4000, 6000, 8000];
 const MIN_CPU: u64 = 80;
-/// Memory that four or more processors need.
-const MEMORY_FOR_MANY_CPUS: u64 = 2 << 30;
+/// Least and most memory in MiB of a container by its processors: the row of the first number, in thousandths, that it
+/// does not exceed (Cloud Run's "minimum CPU and memory" tables).
+const MEMORY: [(u64, u64, u64); 7] = [
+    (499, 0, 512),
+    (999, 0, 1 << 10),
+    (1000, 0, 4 << 10),
+    (2000, 0, 8 << 10),
+    (4000, 2 << 10, 16 << 10),
+    (6000, 4 << 10, 24 << 10),
+    (8000, 4 << 10, 32 << 10),
+];
+/// Folders that no volume may hide, nor anything in them.
+const SYSTEM_FOLDERS: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Variables that the system sets in services.
 const SERVICE_ENV: [&str; 4] = ["PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"];
 /// Variables that the system sets in tasks of jobs.
@@ -67,6 +80,9 @@ pub(in super::super) fn check(path: &str, template: &Value, kind: Kind) -> Resul
     let spec = &template["spec"];
     let members = ["nodeSelector", "sandboxes", "imagePullSecrets", "runtimeClassName"];
     kind.refuse(spec, &members, "")?;
+    if spec["enableServiceLinks"] == true {
+        return Err(kind.not_built("enableServiceLinks"));
+    }
     aliases(template)?;
     let volumes = volumes(path, json::items(spec, &["volumes"]), kind)?;
     let containers = json::items(spec, &["containers"]);
@@ -81,7 +97,9 @@ pub(in super::super) fn check(path: &str, template: &Value, kind: Kind) -> Resul
     if containers.len() > 1 {
         several(path, containers, kind)?;
     }
-    total_cpu(path, containers, spec["containerConcurrency"].as_i64())?;
+    if kind == Kind::Service {
+        parts_of_a_cpu(path, template)?;
+    }
     dependencies(template)
 }
 
@@ -239,6 +257,13 @@ fn mounts(path: &str, mounts: &[Value], volumes: &Volumes<'_>) -> Result<(), Err
         if !absolute || at.split('/').any(|part| part == "..") {
             return Err(Error::invalid(field("mountPath"), at, "Must be an absolute path without ':'."));
         }
+        let hides = |folder: &&&str| {
+            at.strip_prefix(**folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if let Some(folder) = SYSTEM_FOLDERS.iter().find(hides) {
+            let why = format!("Must not be {folder} or anything in it.");
+            return Err(Error::invalid(field("mountPath"), at, why));
+        }
         if paths.contains(&at) {
             return Err(Error::invalid(field("mountPath"), at, "The path is given twice."));
         }
@@ -261,7 +286,7 @@ fn mounts(path: &str, mounts: &[Value], volumes: &Volumes<'_>) -> Result<(), Err
 
 fn container(path: &str, container: &Value, kind: Kind) -> Result<(), Error> {
     let field = |member: &str| format!("{path}.{member}");
-    kind.refuse(container, &["envFrom", "sandboxLauncher"], "containers.")?;
+    kind.refuse(container, &["envFrom", "sandboxLauncher", "securityContext"], "containers.")?;
     let image = container["image"].as_str().unwrap_or_default();
     if image.is_empty() {
         return Err(Error::required(field("image")));
@@ -286,6 +311,7 @@ fn container(path: &str, container: &Value, kind: Kind) -> Result<(), Error> {
         kind.refuse(container, &["livenessProbe", "readinessProbe"], "containers.")?;
     }
     probe(&field("startupProbe"), &container["startupProbe"], MAX_STARTUP_SECONDS, kind)?;
+    startup_time(&field("startupProbe"), &container["startupProbe"])?;
     probe(&field("livenessProbe"), &container["livenessProbe"], MAX_LIVENESS_SECONDS, kind)?;
     probe(&field("readinessProbe"), &container["readinessProbe"], MAX_LIVENESS_SECONDS, kind)
 }
@@ -359,15 +385,29 @@ fn secret_variable(path: &str, variable: &Value, kind: Kind) -> Result<(), Error
     Ok(())
 }
 
-/// An instance with less than one processor takes one request at a time.
-fn total_cpu(path: &str, containers: &[Value], concurrency: Option<i64>) -> Result<(), Error> {
+/// What an instance with less than one processor can do: one request at a time, a processor only meanwhile, and the first
+/// execution environment.
+fn parts_of_a_cpu(path: &str, template: &Value) -> Result<(), Error> {
+    let spec = &template["spec"];
+    let containers = json::items(spec, &["containers"]);
     let texts = || containers.iter().filter_map(|c| json::text(c, &["resources", "limits", "cpu"]));
     let total: u64 = texts().filter_map(template::millis).sum();
-    if total == 0 || total >= 1000 || concurrency.is_none_or(|concurrency| concurrency <= 1) {
+    // A container that says nothing has a whole one.
+    if texts().count() < containers.len() || total >= 1000 {
         return Ok(());
     }
+    let annotation = |name: &str| json::text(template, &["metadata", "annotations", name]);
+    let why = if spec["containerConcurrency"].as_i64().is_some_and(|concurrency| concurrency > 1) {
+        "concurrency > 1"
+    } else if annotation(CPU_THROTTLING).is_some_and(|throttled| !is_true(throttled)) {
+        "cpu always allocated"
+    } else if annotation(EXECUTION_ENVIRONMENT) == Some("gen2") {
+        "execution environment gen2"
+    } else {
+        return Ok(());
+    };
     let field = format!("{path}.containers[0].resources.limits.cpu");
-    let why = "Total cpu < 1 is not supported with concurrency > 1.";
+    let why = format!("Total cpu < 1 is not supported with {why}.");
     Err(Error::invalid(field, texts().collect::<Vec<_>>().join(" + "), why))
 }
 
@@ -394,18 +434,37 @@ fn limits(path: &str, limits: &Value, kind: Kind) -> Result<(), Error> {
             _ => return Err(kind.not_built(&format!("containers.resources.limits.{name}"))),
         }
     }
-    let cpu = json::text(limits, &["cpu"]).and_then(template::millis).unwrap_or(0);
-    if let Some(memory) = json::text(limits, &["memory"])
-        && cpu >= 4000
-        && template::bytes(memory).unwrap_or(0) < MEMORY_FOR_MANY_CPUS
-    {
-        return Err(Error::invalid(
-            format!("{path}.memory"),
-            memory,
-            "4 or more CPUs need at least 2Gi of memory.",
-        ));
+    memory_fits(path, limits)
+}
+
+/// Checks memory against processors. What is not said is what it would be.
+fn memory_fits(path: &str, limits: &Value) -> Result<(), Error> {
+    let said =
+        |name: &'static str, default: &'static str| json::text(limits, &[name]).unwrap_or(default).to_owned();
+    let (cpu, memory) = (said("cpu", template::DEFAULT_CPU), said("memory", template::DEFAULT_MEMORY));
+    let (millis, bytes) = (template::millis(&cpu).unwrap_or(0), template::bytes(&memory).unwrap_or(0));
+    let Some((_, least, most)) = MEMORY.iter().find(|(upto, ..)| millis <= *upto) else { return Ok(()) };
+    if (least << 20..=most << 20).contains(&bytes) {
+        return Ok(());
     }
-    Ok(())
+    let bounds = match least {
+        0 => format!("at most {most}Mi"),
+        least => format!("between {least}Mi and {most}Mi inclusive"),
+    };
+    let why = format!("Invalid value specified for memory. For {cpu} CPU, memory must be {bounds}.");
+    Err(Error::invalid(format!("{path}.memory"), memory, why))
+}
+
+/// All tries of a startup probe together must end in time.
+fn startup_time(path: &str, probe: &Value) -> Result<(), Error> {
+    let number = |member: &str, default: i64| probe[member].as_i64().filter(|n| *n != 0).unwrap_or(default);
+    let total = number("periodSeconds", 10).saturating_mul(number("failureThreshold", 3));
+    if probe.is_null() || total <= MAX_STARTUP_SECONDS {
+        return Ok(());
+    }
+    let why =
+        format!("failureThreshold times periodSeconds must not be more than {MAX_STARTUP_SECONDS} seconds.");
+    Err(Error::invalid(format!("{path}.failureThreshold"), total, why))
 }
 
 fn probe(path: &str, probe: &Value, longest: i64, kind: Kind) -> Result<(), Error> {
@@ -425,6 +484,9 @@ fn probe(path: &str, probe: &Value, longest: i64, kind: Kind) -> Result<(), Erro
     }
     if let Some(host) = json::text(probe, &["httpGet", "host"]) {
         return Err(Error::invalid(field("httpGet.host"), host, "A host is not supported."));
+    }
+    if let Some(scheme) = json::text(probe, &["httpGet", "scheme"]) {
+        return Err(Error::invalid(field("httpGet.scheme"), scheme, "A scheme is not supported."));
     }
     within(&probe["initialDelaySeconds"], &field("initialDelaySeconds"), 0..=longest)?;
     within(&probe["periodSeconds"], &field("periodSeconds"), 1..=longest)?;

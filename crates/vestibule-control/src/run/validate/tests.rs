@@ -5,6 +5,10 @@ use crate::run::{name::Name, template, url};
 
 /// The field that is refused once `patch` has been merged into a good service; `None` if it is accepted.
 fn refused(annotations: Value, patch: Value) -> Option<String> {
+    refused_with(json!({}), annotations, patch)
+}
+
+fn refused_with(labels: Value, annotations: Value, patch: Value) -> Option<String> {
     let mut spec = json!({
         "template": {"spec": {"containers": [{"image": "gcr.io/cloudrun/hello"}]}},
         "traffic": [{"latestRevision": true, "percent": 100}],
@@ -17,7 +21,7 @@ fn refused(annotations: Value, patch: Value) -> Option<String> {
     }
     let hosts = url::hosts(&Name::new("demo", "us-central1", "svc"));
     let annotations = annotations.as_object().cloned().unwrap_or_else(Map::new);
-    match service(&annotations, &spec, &hosts) {
+    match service(crate::document::object(&labels), &annotations, &spec, &hosts) {
         Ok(()) => None,
         Err(Error::Invalid { field, .. } | Error::Required { field }) => Some(field),
         Err(Error::NotBuilt { what }) => Some(format!("not built: {what}")),
@@ -58,6 +62,81 @@ fn annotations() {
     assert_eq!(template("2", "10"), None);
     assert!(template("2", "1").is_some());
     assert!(template("0", "0").is_some());
+}
+
+#[test]
+fn every_annotation_has_its_place() {
+    let on_service = |name: &str, value: &str| refused(json!({ name: value }), json!({}));
+    let on_template = |name: &str, value: &str| {
+        refused(json!({}), json!({"template": {"metadata": {"annotations": {name: value}}}}))
+    };
+    for (name, value) in [
+        ("run.googleapis.com/default-url-disabled", "True"),
+        ("run.googleapis.com/launch-stage", "BETA"),
+        ("run.googleapis.com/binary-authorization", "default"),
+        ("run.googleapis.com/build-id", "1"),
+    ] {
+        assert_eq!(on_service(name, value), None, "{name}");
+    }
+    for (name, value) in [
+        ("run.googleapis.com/sessionAffinity", "true"),
+        ("run.googleapis.com/cpu-throttling", "False"),
+        ("run.googleapis.com/scaling-cpu-target", "0.9"),
+        ("run.googleapis.com/scaling-concurrency-target", "0"),
+        ("run.googleapis.com/network-interfaces", r#"[{"network": "n", "subnetwork": "s"}]"#),
+        ("client.knative.dev/user-image", "x"),
+    ] {
+        assert_eq!(on_template(name, value), None, "{name}");
+    }
+    for (name, value) in [
+        ("autoscaling.knative.dev/maxScale", "3"),
+        ("run.googleapis.com/cpu-throttling", "true"),
+        ("run.googleapis.com/ingres", "all"),
+        ("run.googleapis.com/invoker-iam-disabled", "yes"),
+        ("run.googleapis.com/launch-stage", "SOON"),
+        ("run.googleapis.com/binary-authorization", "projects/p/policy"),
+    ] {
+        assert_eq!(on_service(name, value), Some(format!("metadata.annotations[{name}]")));
+    }
+    for (name, value) in [
+        ("run.googleapis.com/ingress", "all"),
+        ("autoscaling.knative.dev/class", "hpa"),
+        ("run.googleapis.com/sessionAffinity", "yes"),
+        ("run.googleapis.com/execution-environment", "gen3"),
+        ("run.googleapis.com/vpc-access-egress", "some"),
+        ("run.googleapis.com/network-interfaces", "n"),
+        ("run.googleapis.com/network-interfaces", "[]"),
+        ("run.googleapis.com/network-interfaces", "[{}]"),
+        ("run.googleapis.com/scaling-cpu-target", "0.95"),
+        ("run.googleapis.com/scaling-concurrency-target", "0.05"),
+    ] {
+        assert_eq!(
+            on_template(name, value),
+            Some(format!("spec.template.metadata.annotations[{name}]")),
+            "{value}"
+        );
+    }
+    assert!(on_template("run.googleapis.com/mesh", "m").unwrap().starts_with("not built: "));
+    let both = json!({"run.googleapis.com/scaling-cpu-target": "0", "run.googleapis.com/scaling-concurrency-target": "0"});
+    assert!(refused(json!({}), json!({"template": {"metadata": {"annotations": both}}})).is_some());
+    let manual = |count: Value| refused(count, json!({}));
+    assert!(
+        manual(json!({"run.googleapis.com/scalingMode": "manual"})).unwrap().contains("manualInstanceCount")
+    );
+    let counted =
+        json!({"run.googleapis.com/scalingMode": "manual", "run.googleapis.com/manualInstanceCount": "0"});
+    assert_eq!(manual(counted), None);
+}
+
+#[test]
+fn labels_are_googles() {
+    let label = |name: &str, value: &str| refused_with(json!({ name: value }), json!({}), json!({}));
+    assert_eq!(label("team", "x-1_"), None);
+    assert_eq!(label("cloud.googleapis.com/location", "us-central1"), None, "a server's own, sent back");
+    assert_eq!(label("Team", "x").as_deref(), Some("metadata.labels"));
+    assert_eq!(label("team", "A b").as_deref(), Some("metadata.labels"));
+    let template = json!({"template": {"metadata": {"labels": {"T": "x"}}}});
+    assert_eq!(refused(json!({}), template).as_deref(), Some("spec.template.metadata.labels"));
 }
 
 #[test]
@@ -211,6 +290,8 @@ fn volumes() {
         (json!([{"name": "m", "mountPath": "x"}]), "volumeMounts[0].mountPath"),
         (json!([{"name": "m", "mountPath": "/"}]), "volumeMounts[0].mountPath"),
         (json!([{"name": "m", "mountPath": "/a:b"}]), "volumeMounts[0].mountPath"),
+        (json!([{"name": "m", "mountPath": "/proc"}]), "volumeMounts[0].mountPath"),
+        (json!([{"name": "m", "mountPath": "/sys/x"}]), "volumeMounts[0].mountPath"),
         (json!([{"name": "m", "mountPath": "/a/../b"}]), "volumeMounts[0].mountPath"),
         (
             json!([{"name": "m", "mountPath": "/a"}, {"name": "s", "mountPath": "/a"}]),
@@ -240,24 +321,62 @@ fn resources() {
         json!({"cpu": "8000m", "memory": "4Gi"}),
         json!({"cpu": "0.5"}),
         json!({"memory": "1G"}),
+        json!({"memory": "4Gi"}),
+        json!({"cpu": "1", "memory": "128Mi"}),
+        json!({"cpu": "8", "memory": "32Gi"}),
     ] {
         assert_eq!(limits(good.clone()), None, "{good}");
     }
     assert_eq!(limits(json!({"cpu": "3"})).as_deref(), Some("resources.limits.cpu"));
     assert_eq!(limits(json!({"cpu": "10m"})).as_deref(), Some("resources.limits.cpu"));
     assert_eq!(limits(json!({"cpu": "4", "memory": "1Gi"})).as_deref(), Some("resources.limits.memory"));
+    for (cpu, memory) in
+        [("0.4", "513Mi"), ("0.9", "2Gi"), ("1", "5Gi"), ("2", "9Gi"), ("6", "2Gi"), ("8", "33Gi")]
+    {
+        let bad = json!({"cpu": cpu, "memory": memory});
+        assert_eq!(limits(bad).as_deref(), Some("resources.limits.memory"), "{cpu} {memory}");
+    }
+    assert_eq!(
+        limits(json!({"cpu": "4"})).as_deref(),
+        Some("resources.limits.memory"),
+        "not with what is filled in"
+    );
     assert_eq!(limits(json!({"memory": "lots"})).as_deref(), Some("resources.limits.memory"));
     assert!(limits(json!({"nvidia.com/gpu": "1"})).unwrap().starts_with("not built: "));
     let part = json!({"template": {"spec": {"containerConcurrency": 2, "containers": [
         {"image": "x", "resources": {"limits": {"cpu": "0.5", "memory": "256Mi"}}}]}}});
     assert!(refused(json!({}), part).unwrap().ends_with("limits.cpu"));
+    for (name, value) in
+        [("run.googleapis.com/cpu-throttling", "False"), ("run.googleapis.com/execution-environment", "gen2")]
+    {
+        let half = |cpu: &str| {
+            several(json!([{"image": "x", "resources": {"limits": {"cpu": cpu}}}]), json!({ name: value }))
+        };
+        assert!(half("0.5").unwrap().ends_with("limits.cpu"), "{name}");
+        assert_eq!(half("1"), None, "{name}");
+    }
 }
 
 #[test]
 fn probes() {
     let startup = |probe: Value| container(json!({"image": "x", "startupProbe": probe}));
-    assert_eq!(startup(json!({"httpGet": {"path": "/"}, "periodSeconds": 240, "timeoutSeconds": 240})), None);
+    assert_eq!(
+        startup(
+            json!({"httpGet": {"path": "/"}, "periodSeconds": 240, "timeoutSeconds": 240, "failureThreshold": 1})
+        ),
+        None
+    );
     assert_eq!(startup(json!({"grpc": {}})), None);
+    assert_eq!(startup(json!({"tcpSocket": {}, "periodSeconds": 24, "failureThreshold": 10})), None);
+    for long in
+        [json!({"tcpSocket": {}, "failureThreshold": 25}), json!({"tcpSocket": {}, "periodSeconds": 81})]
+    {
+        assert_eq!(startup(long).as_deref(), Some("startupProbe.failureThreshold"));
+    }
+    assert_eq!(
+        startup(json!({"httpGet": {"scheme": "HTTPS"}})).as_deref(),
+        Some("startupProbe.httpGet.scheme")
+    );
     assert_eq!(
         startup(json!({"tcpSocket": {}, "periodSeconds": 241})).as_deref(),
         Some("startupProbe.periodSeconds")
