@@ -66,7 +66,7 @@ async fn serve(port: u16, identity: Identity) -> io::Result<()> {
     // Before anything can connect, so that a signal is never answered by the default, sudden death.
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
-    say(port);
+    say(listener.local_addr()?.port());
     let identity = std::sync::Arc::new(identity);
     let (ending, watch_ending) = watch::channel(false);
     let mut connections = JoinSet::new();

@@ -75,31 +75,148 @@ fn what_does_not_exist_is_404_or_503() {
     assert_eq!((status, body.as_str()), (503, "no healthy upstream"));
 }
 
+/// A way to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Through the load balancer.
+    Balancer,
+    /// A default URL (of either form, or of a tag), from inside the VPC.
+    Vpc,
+    /// The same from outside.
+    Outside,
+}
+
+/// One of every way into `my-internal-service`, and the URLs that it has.
+struct Ways {
+    /// Host names: of either form of the default URL, each followed by that of the tag `blue`.
+    hosts: Vec<String>,
+}
+
+impl Ways {
+    fn of(world: &World) -> Ways {
+        world.ok(&format!("run services update-traffic my-internal-service {REGION} --set-tags=blue=LATEST"));
+        let list = world.ok(&format!(
+            "run services describe my-internal-service {REGION} --format=value(metadata.annotations['run.googleapis.com/urls'])"
+        ));
+        let urls: Vec<String> = serde_json::from_str(list.trim()).unwrap();
+        assert_eq!(urls.len(), 2, "{urls:?}");
+        let hosts = urls.iter().map(|url| url.trim_start_matches("https://").to_owned());
+        let hosts: Vec<String> = hosts.flat_map(|host| [host.clone(), format!("blue---{host}")]).collect();
+        Ways { hosts }
+    }
+
+    /// Asks on every way, with the same headers. Says on which way and to which host the status was another.
+    fn expect(&self, world: &World, headers: &[&str], what: &str, expected: impl Fn(Way, &str) -> u16) {
+        let asked = [(Way::Balancer, "10.0.0.100")].into_iter();
+        let hosts = self.hosts.iter().map(String::as_str);
+        let asked = asked.chain(hosts.clone().map(|host| (Way::Vpc, host)));
+        for (way, host) in asked.chain(hosts.map(|host| (Way::Outside, host))) {
+            let status = match way {
+                Way::Balancer => world.get(&format!("http://{host}/"), headers).0,
+                Way::Vpc => world.get(&format!("https://{host}/"), headers).0,
+                Way::Outside => from_outside(world, host, headers),
+            };
+            assert_eq!(status, expected(way, host), "{what}: {way:?}, {host}");
+        }
+    }
+}
+
+/// The status of a request to a default URL that comes from no network of the project.
+fn from_outside(world: &World, host: &str, headers: &[&str]) -> u16 {
+    let (name, port) = world.ready("front").rsplit_once(':').unwrap();
+    let mut command = world.command("curl");
+    command.args(["-sS", "-k", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}"]);
+    command.args(["--connect-to", &format!("{host}:443:{name}:{port}"), &format!("https://{host}/")]);
+    command.args(headers.iter().flat_map(|header| ["-H", header]));
+    let answer = world::Answer::of(command.output().unwrap());
+    assert_eq!(answer.code, 0, "{answer:?}");
+    answer.stdout.parse().unwrap()
+}
+
 #[test]
 fn ingress_is_enforced_on_every_way_in() {
     let world = World::start();
     world.published_setup();
     public(&world, "my-internal-service");
-    let url =
-        world.ok("run services describe my-internal-service --region=us-central1 --format=value(status.url)");
-    let host = url.trim().trim_start_matches("https://").to_owned();
-    let outside = |world: &World| {
-        let (name, port) = world.ready("front").rsplit_once(':').unwrap();
-        let script = format!(
-            "curl -sS -k -o /dev/null -w '%{{http_code}}' --connect-to {host}:443:{name}:{port} https://{host}/"
-        );
-        world.shell(&script).stdout
-    };
-    for (ingress, from_outside, from_vpc, from_balancer) in [
-        ("internal-and-cloud-load-balancing", "404", 200, 200),
-        ("internal", "404", 200, 200),
-        ("all", "200", 200, 200),
+    let ways = Ways::of(&world);
+    for (ingress, inside, outside) in [
+        ("internal-and-cloud-load-balancing", 200, 404),
+        ("internal", 200, 404),
+        ("none", 404, 404),
+        ("all", 200, 200),
     ] {
-        world.ok(&format!("run services update my-internal-service {REGION} --ingress={ingress}"));
-        assert_eq!(outside(&world), from_outside, "{ingress}, default URL from outside");
-        assert_eq!(world.get(url.trim(), &[]).0, from_vpc, "{ingress}, default URL from the VPC");
-        assert_eq!(world.get("http://10.0.0.100/", &[]).0, from_balancer, "{ingress}, load balancer");
+        // gcloud knows three; the fourth is the API's.
+        let patch = world.shell(&format!(
+            "curl -sS --fail-with-body -X PATCH $VESTIBULE_API/v2/projects/demo/locations/us-central1/services/my-internal-service?updateMask=ingress \
+             -H 'Authorization: Bearer x' -H 'Content-Type: application/json' -d '{{\"ingress\":\"{}\"}}'",
+            match ingress {
+                "internal-and-cloud-load-balancing" => "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+                "internal" => "INGRESS_TRAFFIC_INTERNAL_ONLY",
+                "none" => "INGRESS_TRAFFIC_NONE",
+                _ => "INGRESS_TRAFFIC_ALL",
+            }
+        ));
+        assert_eq!(patch.code, 0, "{patch:?}");
+        let expected = |way, _: &str| if way == Way::Outside { outside } else { inside };
+        ways.expect(&world, &[], ingress, expected);
+        // Ingress is looked at first: not even who has no token learns that there is a service.
+        ways.expect(&world, &["Authorization: Bearer nonsense"], ingress, expected);
     }
+    world.ok(&format!("run services update my-internal-service {REGION} --no-default-url"));
+    ways.expect(&world, &[], "no default URL", |way, _| if way == Way::Balancer { 200 } else { 404 });
+}
+
+#[test]
+fn identity_is_checked_on_every_way_in() {
+    let world = World::start();
+    world.published_setup();
+    let ways = Ways::of(&world);
+    world.ok(&format!(
+        "run services update my-internal-service {REGION} --ingress=all --add-custom-audiences=https://api.example"
+    ));
+    world.ok("iam service-accounts create caller");
+    world.ok("iam service-accounts create stranger");
+    world.ok(&format!(
+        "run services add-iam-policy-binding my-internal-service {REGION} --member=serviceAccount:caller@demo.iam.gserviceaccount.com --role=roles/run.invoker"
+    ));
+    let mint = |who: &str, audience: &str| {
+        let words = format!(
+            "auth print-identity-token --impersonate-service-account={who}@demo.iam.gserviceaccount.com --audiences={audience} --include-email"
+        );
+        world.ok(&words).trim().to_owned()
+    };
+    let url = format!("https://{}", ways.hosts[0]);
+    let good = mint("caller", &url);
+    let bearer = |token: &str| format!("Authorization: Bearer {token}");
+    let serverless = |token: &str| format!("X-Serverless-Authorization: Bearer {token}");
+    let access =
+        world.ok("auth print-access-token --impersonate-service-account=caller@demo.iam.gserviceaccount.com");
+    let cases: Vec<(&str, Vec<String>, u16)> = vec![
+        ("no token", vec![], 403),
+        ("nonsense", vec![bearer("nonsense")], 401),
+        ("no bearer token", vec!["Authorization: Basic dXNlcjpwYXNz".to_owned()], 401),
+        ("an access token", vec![bearer(access.trim())], 401),
+        ("for another service", vec![bearer(&mint("caller", "https://another.example"))], 401),
+        ("of a stranger", vec![bearer(&mint("stranger", &url))], 403),
+        ("good", vec![bearer(&good)], 200),
+        ("for the URL with a slash", vec![bearer(&mint("caller", &format!("{url}/")))], 200),
+        ("for the other URL", vec![bearer(&mint("caller", &format!("https://{}", ways.hosts[2])))], 200),
+        ("for a tag's URL", vec![bearer(&mint("caller", &format!("https://{}", ways.hosts[1])))], 200),
+        ("for a custom audience", vec![bearer(&mint("caller", "https://api.example"))], 200),
+        ("in the other header", vec![serverless(&good)], 200),
+        ("good in the one that counts", vec![serverless(&good), bearer("nonsense")], 200),
+        ("bad in the one that counts", vec![serverless("nonsense"), bearer(&good)], 401),
+    ];
+    for (what, headers, expected) in &cases {
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        ways.expect(&world, &headers, what, |_, _| *expected);
+    }
+    world.ok(&format!("run services update my-internal-service {REGION} --no-invoker-iam-check"));
+    ways.expect(&world, &[], "without a check", |_, _| 200);
+    world.ok(&format!("run services update my-internal-service {REGION} --invoker-iam-check"));
+    ways.expect(&world, &[], "with a check again", |_, _| 403);
+    public(&world, "my-internal-service");
+    ways.expect(&world, &[bearer("nonsense").as_str()], "public, whatever the token", |_, _| 200);
 }
 
 /// `run services proxy` on a free port.

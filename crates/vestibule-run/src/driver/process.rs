@@ -88,6 +88,8 @@ impl ProcessDriver {
         command.envs(order.environment.iter().map(|(name, value)| (name, value)));
         if Image::of(&order.container.image) == Image::Hello {
             command.envs(hello::environment(order.owner.project(), order.owner.region()));
+            // Where requests do not go to it, any port will do: the machine's are shared.
+            command.env("PORT", "0");
         }
         // What tells this instance's processes from all others.
         let mark = match port {
