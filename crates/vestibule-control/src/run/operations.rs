@@ -36,8 +36,10 @@ pub(super) enum Api {
 pub(super) enum Verb {
     /// Made or changed something: the generation that it has now.
     Write { generation: i64 },
-    /// Began an execution, or cancelled it: done when it is over.
+    /// Began an execution: done when it is over.
     Finish,
+    /// Cancelled an execution: done when it is over, and a success then.
+    Cancel,
     /// Deleted something.
     Delete,
 }
@@ -66,6 +68,7 @@ pub(super) fn record(
     match verb {
         Verb::Write { generation } => operation["generation"] = generation.into(),
         Verb::Finish => operation["finish"] = true.into(),
+        Verb::Cancel => operation["cancel"] = true.into(),
         Verb::Delete => operation["deleted"] = document.clone(),
     }
     change.put(&key(name, id), operation);
@@ -188,7 +191,8 @@ fn shown(control: &Control, view: &View, stored: &KeyValue, api: Api) -> Value {
     let operation = &*stored.value;
     let Some(subject) = Subject::of(stored) else { return Value::Null };
     let full_name = stored.key.strip_prefix("run/").unwrap_or(&stored.key);
-    let is_deletion = !operation["deleted"].is_null();
+    // What they end need not have been well.
+    let is_end = !operation["deleted"].is_null() || operation["cancel"] == true;
     let document = match &operation["deleted"] {
         Value::Null => subject.document(view, operation).map(|kv| &*kv.value),
         deleted => Some(deleted),
@@ -207,7 +211,7 @@ fn shown(control: &Control, view: &View, stored: &KeyValue, api: Api) -> Value {
     };
     match subject.failure(view, document) {
         // v1 clients read the conditions; v2 clients expect the operation to fail.
-        Some(message) if api == Api::V2 && !is_deletion => {
+        Some(message) if api == Api::V2 && !is_end => {
             out["error"] = json!({ "code": 9, "message": message });
         }
         _ => out["response"] = body,

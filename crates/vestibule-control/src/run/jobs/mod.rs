@@ -206,7 +206,7 @@ impl Run<'_> {
             let id = operations::new_id();
             execution::cancel(&mut document, &id, change.now());
             change.put(&key, document.clone());
-            operations::record(change, Kind::Execution, name, &id, Verb::Finish, &document);
+            operations::record(change, Kind::Execution, name, &id, Verb::Cancel, &document);
             Ok((document, id))
         })
     }
