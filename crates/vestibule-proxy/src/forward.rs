@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use vestibule_balance::Outcome as Outlier;
-use vestibule_http1::{BodyDecoder, Error, Framing, Kind, Side};
+use vestibule_http1::{BodyDecoder, Error, Framing, Kind, Method, Side};
 use vestibule_run::front::{Admitted, Lease, Refusal};
 use vestibule_urlmap::ForwardDecision;
 use vestibule_urlmap::retry::{self, Outcome};
@@ -17,6 +17,7 @@ use crate::endpoints::{Choice, Flight};
 use crate::exchange::{Exchange, Failure, Started, give_back};
 use crate::http2::relay::FrameRelay;
 use crate::inbound::Interrupt;
+use crate::limits::MAX_RUN_BODY;
 use crate::link::Parts;
 use crate::record::ProxyStatus;
 use crate::relay::{Cut, Relay};
@@ -120,6 +121,11 @@ impl<'f, 'a> Forward<'f, 'a> {
 
     pub(crate) async fn run(mut self) -> Next {
         self.start_clock();
+        if self.is_bounded() && self.turn.request.content_length().is_some_and(|length| length > MAX_RUN_BODY)
+        {
+            let refusal = Refusal::request_too_large();
+            return destination::refuse_run(self.turn, &refusal, self.plan.way_back()).await;
+        }
         let mut request = std::mem::take(self.turn.out);
         request.clear();
         request_head::write(&mut request, self.turn, &self.plan, &self.destination);
@@ -129,6 +135,11 @@ impl<'f, 'a> Forward<'f, 'a> {
             Ok(answered) => self.respond(answered).await,
             Err(next) => next,
         }
+    }
+
+    /// The sizes of messages are limited: a service of Cloud Run is spoken to in HTTP/1.
+    fn is_bounded(&self) -> bool {
+        matches!(self.destination, Destination::Run(_)) && self.plan.protocol == Protocol::Http1
     }
 
     /// Starts the response timeout. A service of Cloud Run counts from the start of the request, and its limit covers
@@ -354,6 +365,12 @@ impl<'f, 'a> Forward<'f, 'a> {
             let error = Error { side: Side::Upstream, kind: Kind::BadStatusLine };
             return self.fail(Failure::Malformed(error)).await;
         }
+        if self.is_bounded()
+            && matches!(view.framing(self.turn.request.method()), Framing::Length(length) if length > MAX_RUN_BODY)
+        {
+            let refusal = Refusal::response_too_large();
+            return destination::refuse_run(self.turn, &refusal, self.plan.way_back()).await;
+        }
         let worn = self.choice().is_some_and(|choice| choice.is_worn(upstream.requests()));
         let reusable = view.keeps_alive() && !worn;
         let close = self.turn.must_close();
@@ -395,6 +412,7 @@ impl<'f, 'a> Forward<'f, 'a> {
     /// Leaves the head for the client in `out`; answers how the body is delimited.
     fn write_head(&mut self, buffer: &Buffer, close: bool) -> Framing {
         let kept = self.choice().and_then(Choice::cookie);
+        let of_run = matches!(self.destination, Destination::Run(_));
         let turn = &mut *self.turn;
         let view = turn.response.view(buffer.filled());
         if view.status() >= 500 {
@@ -403,7 +421,11 @@ impl<'f, 'a> Forward<'f, 'a> {
         let framing = view.framing(turn.request.method());
         let variables = RequestVariables { peer: turn.peer, request: turn.request, server: self.plan.server };
         let cookie = turn.record.run.as_ref().and_then(|run| run.cookie.as_deref()).or(kept.as_deref());
-        let shape = response_head::Shape { framing, close, via: self.plan.balancer.is_some(), cookie };
+        let private = of_run
+            && matches!(turn.request.method(), Method::Get | Method::Head)
+            && response_head::is_shared_by_mistake(&view, cookie.is_some());
+        let shape =
+            response_head::Shape { framing, close, via: self.plan.balancer.is_some(), cookie, private };
         turn.out.clear();
         response_head::write(turn.out, &view, &shape, &turn.worker.dates, self.plan.decision, &variables);
         framing

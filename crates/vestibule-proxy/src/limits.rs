@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// Largest body of a request to a service of Cloud Run that speaks HTTP/1, and of a response of one that is not
+/// streamed (Cloud Run's request limits: 32 MiB).
+pub const MAX_RUN_BODY: u64 = 32 * 1024 * 1024;
+
 /// How long a request's head may take from its first byte (and the first byte of a connection from its start). Late
 /// heads are answered 408.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -9,6 +9,11 @@ use crate::clock::Dates;
 use crate::headers::{self, List};
 use crate::turn::RequestVariables;
 
+const SET_COOKIE: &[u8] = b"set-cookie";
+const CACHE_CONTROL: &[u8] = b"cache-control";
+/// Directives of `Cache-Control` that keep a response out of shared caches (RFC 9111 section 5.2.2).
+const UNSHARED: [&[u8]; 3] = [b"private", b"no-store", b"no-cache"];
+
 /// What of a response does not come from its fields.
 pub(crate) struct Shape<'a> {
     pub(crate) framing: Framing,
@@ -18,6 +23,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) via: bool,
     /// A cookie that the client is to have.
     pub(crate) cookie: Option<&'a str>,
+    /// No cache that others share may keep it, whatever its backend says.
+    pub(crate) private: bool,
 }
 
 /// Appends the head.
@@ -30,7 +37,11 @@ pub(crate) fn write(
     variables: &RequestVariables<'_>,
 ) {
     encode::status_line(out, response.status(), response.reason());
-    let keep = |field: &Field| !field.is_hop_by_hop() && field.id != Name::ContentLength;
+    let buffer = response.buffer();
+    let keep = |field: &Field| {
+        let replaced = shape.private && is_named(field, buffer, CACHE_CONTROL);
+        !field.is_hop_by_hop() && field.id != Name::ContentLength && !replaced
+    };
     let has_date = match decision.filter(|decision| is_edited(decision)) {
         None => {
             headers::copy(out, response.buffer(), response.fields(), keep);
@@ -55,11 +66,34 @@ pub(crate) fn write(
         out.extend_from_slice(cookie.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    if shape.private {
+        out.extend_from_slice(b"cache-control: private\r\n");
+    }
     write_framing(out, response, shape.framing);
     if shape.close {
         out.extend_from_slice(b"connection: close\r\n");
     }
     encode::end_of_head(out);
+}
+
+/// Whether a response sets a cookie and yet a cache could give it to others: Cloud Run makes such a response private.
+/// `cookie`: it will set one.
+pub(crate) fn is_shared_by_mistake(response: &Response<'_>, cookie: bool) -> bool {
+    let buffer = response.buffer();
+    let fields = || response.fields().iter();
+    if !cookie && !fields().any(|field| is_named(field, buffer, SET_COOKIE)) {
+        return false;
+    }
+    let directives = fields().filter(|field| is_named(field, buffer, CACHE_CONTROL));
+    let mut directives = directives.flat_map(|field| field.value.of(buffer).split(|byte| *byte == b','));
+    !directives.any(|directive| {
+        let directive = directive.trim_ascii();
+        UNSHARED.iter().any(|unshared| directive.eq_ignore_ascii_case(unshared))
+    })
+}
+
+fn is_named(field: &Field, buffer: &[u8], name: &[u8]) -> bool {
+    field.name.of(buffer).eq_ignore_ascii_case(name)
 }
 
 fn is_edited(decision: &ForwardDecision<'_>) -> bool {

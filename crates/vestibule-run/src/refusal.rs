@@ -45,6 +45,10 @@ pub enum Cause {
     InstanceFailed,
     /// The instance used more memory than it may, and was ended.
     OutOfMemory,
+    /// The request's body is larger than a service that speaks HTTP/1 may be sent.
+    RequestTooLarge,
+    /// The response's body is larger than a service that speaks HTTP/1 may answer at once.
+    ResponseTooLarge,
     /// The runtime is ending.
     ShuttingDown,
 }
@@ -147,6 +151,19 @@ impl Refusal {
         Self::new(Cause::InstanceFailed, 503, unavailable(), log.to_owned())
     }
 
+    /// The request's body is too large for a service that speaks HTTP/1.
+    pub fn request_too_large() -> Self {
+        let log = "The request was aborted because its body is larger than 32 MiB, the most that a service may be sent \
+                   over HTTP/1. See https://cloud.google.com/run/quotas#request_limits";
+        Self::new(Cause::RequestTooLarge, 413, too_large(), log.to_owned())
+    }
+
+    /// The response's body is too large for a service that speaks HTTP/1 and does not stream it.
+    pub fn response_too_large() -> Self {
+        let log = "Response size was too large. Please consider reducing response size.";
+        Self::new(Cause::ResponseTooLarge, 500, server_error(), log.to_owned())
+    }
+
     /// `said`: what the instance's own log says about it.
     pub(crate) fn out_of_memory(said: &str) -> Self {
         Self::new(Cause::OutOfMemory, 500, server_error(), said.to_owned())
@@ -181,6 +198,11 @@ fn unavailable() -> (&'static str, String) {
         "Service Unavailable",
         "The service is not available. Please try again later.",
     )
+}
+
+fn too_large() -> (&'static str, String) {
+    let said = "Your client issued a request that was too large.";
+    page("413 Request Entity Too Large", "Request Entity Too Large", said)
 }
 
 fn server_error() -> (&'static str, String) {

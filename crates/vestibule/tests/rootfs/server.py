@@ -63,6 +63,23 @@ def huge(handler):
     for _ in range(int(handler.argument)):
         handler.wfile.write(block)
 
+def streamed(handler):
+    handler.send_response(200)
+    handler.send_header("transfer-encoding", "chunked")
+    handler.end_headers()
+    block = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+    for _ in range(int(handler.argument)):
+        handler.wfile.write(block)
+    handler.wfile.write(b"0\r\n\r\n")
+
+def cookie(handler):
+    handler.send_response(200)
+    handler.send_header("set-cookie", "a=b")
+    if handler.argument:
+        handler.send_header("cache-control", handler.argument)
+    handler.send_header("content-length", "0")
+    handler.end_headers()
+
 def flood(handler):
     line = "flood " * 20 + "\n"
     for _ in range(200000):
@@ -116,7 +133,7 @@ def used(handler):
     handler.answer(str(total))
 
 WAYS = {way.__name__: way for way in
-        [environment, headers, process, memory, bomb, leave, leave_halfway, slow, huge, flood, said, zombies, burn, used]}
+        [environment, headers, process, memory, bomb, leave, leave_halfway, slow, huge, streamed, cookie, flood, said, zombies, burn, used]}
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
