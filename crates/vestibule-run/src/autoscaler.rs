@@ -46,7 +46,8 @@ pub struct Observation {
     pub ready: Vec<ReadyInstance>,
     /// A request can be routed to the revision: it has a share of traffic, or a tag.
     pub reachable: bool,
-    /// The revision is new: one instance must show that it can start.
+    /// The revision is new: one instance must show that it can start, and as many as are kept warm have to be there
+    /// before it takes traffic.
     pub proof_wanted: bool,
     /// The last starts failed: no start before this, and then one at a time.
     pub retry_at: Option<Instant>,
@@ -110,7 +111,8 @@ fn for_queue(seen: &Observation) -> u32 {
 
 /// Instances to keep even when they are idle.
 fn warm(seen: &Observation) -> u32 {
-    if seen.reachable && !seen.retired { seen.limits.min.min(seen.limits.max.max(1)) } else { 0 }
+    let wanted = (seen.reachable || seen.proof_wanted) && !seen.retired;
+    if wanted { seen.limits.min.min(seen.limits.max.max(1)) } else { 0 }
 }
 
 /// Which to stop, and when the next may have been idle for long enough.

@@ -80,9 +80,17 @@ pub(crate) enum Command {
 /// Whether the revision has shown that it can start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Proof {
-    Wanted { attempts: u32 },
+    /// `image_digest`: of the image of an instance that became ready. What is missing then is the rest of the minimum.
+    Wanted {
+        attempts: u32,
+        image_digest: Option<String>,
+    },
     Given,
     Failed,
+}
+
+impl Proof {
+    const UNTRIED: Proof = Proof::Wanted { attempts: 0, image_digest: None };
 }
 
 /// An instance that has not ended.
@@ -139,7 +147,7 @@ impl Keeper {
     ) -> Self {
         // A handful of events for each instance there is.
         let (events, inbox) = mpsc::unbounded_channel();
-        let proof = if revision.proven { Proof::Given } else { Proof::Wanted { attempts: 0 } };
+        let proof = if revision.proven { Proof::Given } else { Proof::UNTRIED };
         Self {
             context,
             pool,
@@ -225,11 +233,14 @@ impl Keeper {
                 self.startups.add(took);
                 self.backoff.succeeded();
                 self.last_failure.clear();
-                if matches!(self.proof, Proof::Wanted { .. }) {
-                    self.proof = Proof::Given;
-                    self.report(RevisionState::Ready { image_digest });
+                if let Proof::Wanted { image_digest: found, .. } = &mut self.proof {
+                    *found = Some(image_digest);
                 }
                 self.welcome(number, address, throttle);
+                let least = self.revision.min_instances.min(self.revision.max_instances.max(1));
+                if self.count().1 >= least {
+                    self.give_proof();
+                }
             }
             Event::Failed { number, failure } => {
                 if let Some(live) = self.live.get_mut(&number) {
@@ -267,9 +278,20 @@ impl Keeper {
         }
     }
 
+    /// A new revision may take traffic, if an instance of it has been ready. It waits for its minimum only as long as
+    /// nothing goes wrong: what has trouble with its second instance serves with its first.
+    fn give_proof(&mut self) {
+        if let Proof::Wanted { image_digest: Some(image_digest), .. } = &mut self.proof {
+            let image_digest = std::mem::take(image_digest);
+            self.proof = Proof::Given;
+            self.report(RevisionState::Ready { image_digest });
+        }
+    }
+
     fn note_failure(&mut self, failure: Failure) {
         self.backoff.failed(Instant::now(), failure.transient);
-        if let Proof::Wanted { attempts } = &mut self.proof {
+        self.give_proof();
+        if let Proof::Wanted { attempts, .. } = &mut self.proof {
             *attempts += 1;
             if *attempts >= PROOF_ATTEMPTS || !failure.transient {
                 self.proof = Proof::Failed;
@@ -283,6 +305,7 @@ impl Keeper {
     /// Nothing is left of an instance.
     fn bury(&mut self, number: u64, unhealthy: bool) {
         let Some(live) = self.live.remove(&number) else { return };
+        self.give_proof();
         if let Phase::Ready { instance, since, .. } = live.phase {
             instance.close();
             self.publish();
@@ -451,7 +474,7 @@ impl Keeper {
         let number = self.next;
         self.next += 1;
         let proof = matches!(self.proof, Proof::Wanted { .. });
-        if self.proof == (Proof::Wanted { attempts: 0 }) {
+        if self.proof == Proof::UNTRIED {
             self.report(RevisionState::Deploying);
         }
         let id: Arc<str> = new_id().into();

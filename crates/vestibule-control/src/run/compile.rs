@@ -49,6 +49,16 @@ fn service(bundle: &Bundle, policies: Vec<Arc<Policy>>) -> Service {
     let hosts = url::hosts(name);
     let share =
         |revision: &str| traffic.iter().filter(|t| *t.revision == *revision).map(|t| t.percent).sum::<u32>();
+    // What a revision that is being deployed will get, so that its part of the service's minimum waits for it.
+    let newest = json::text(document, &["status", "latestCreatedRevisionName"]);
+    let coming = |revision: &str| {
+        let wanted = json::items(document, &["spec", "traffic"]).iter();
+        let own = wanted.filter(|target| match target["latestRevision"].as_bool() {
+            Some(true) => newest == Some(revision),
+            _ => target["revisionName"] == revision,
+        });
+        own.filter_map(|target| target["percent"].as_u64()).sum::<u64>() as u32
+    };
     let used = |revision: &str| traffic.iter().any(|t| *t.revision == *revision);
     let compiled = bundle.revisions.iter().filter_map(|(revision, stored)| {
         let document = &*stored.value;
@@ -58,7 +68,8 @@ fn service(bundle: &Bundle, policies: Vec<Arc<Policy>>) -> Service {
             // What cannot be reached need not run, and what failed need not be tried again.
             Readiness::Ready | Readiness::Failed { .. } => return None,
         };
-        Some(Arc::new(scaling.apply(compile(name, &revision.name, document, proven), share(&revision.name))))
+        let percent = if proven { share(&revision.name) } else { coming(&revision.name) };
+        Some(Arc::new(scaling.apply(compile(name, &revision.name, document, proven), percent)))
     });
     Service {
         key: ServiceKey {

@@ -26,6 +26,8 @@ use crate::testing;
 pub(super) enum Start {
     /// Listens after so long.
     After(Duration),
+    /// The first listens after so long, the second after twice as long, and so on.
+    InTurn(Duration),
     /// Runs and never listens.
     Never,
     /// Is not started.
@@ -164,18 +166,22 @@ impl Driver for Fake {
         while self.listener.accept().is_ok() {}
         let start = self.start.lock().unwrap().clone();
         let (sender, exit) = watch::channel(None);
-        {
+        let start = {
             let mut state = self.state.lock().unwrap();
             state.starts += 1;
             state.running.insert(order.instance_id.clone(), sender);
             state.peak = state.peak.max(state.running.len());
-        }
+            match start {
+                Start::InTurn(delay) => Start::After(delay * state.starts as u32),
+                start => start,
+            }
+        };
         let ignores_sigterm = *self.ignores_sigterm.lock().unwrap();
         let handle =
             FakeHandle { id: order.instance_id.clone(), exit, state: self.state.clone(), ignores_sigterm };
         Box::pin(async move {
             let address = match start {
-                Start::After(delay) => {
+                Start::After(delay) | Start::InTurn(delay) => {
                     sleep(delay).await;
                     self.listener.local_addr().unwrap()
                 }

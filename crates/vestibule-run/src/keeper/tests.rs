@@ -269,6 +269,28 @@ async fn a_new_revision_is_proved_by_one_instance() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_revision_is_ready_with_its_minimum() {
+    let unproven = || Revision { proven: false, min_instances: 3, ..revision() };
+    let ready = [RevisionState::Ready { image_digest: "fake@sha256:00".into() }];
+    let world = World::new(unproven());
+    world.driver.set(Start::InTurn(10 * SECOND));
+    sleep(29 * SECOND).await;
+    assert_eq!(states(&world), [RevisionState::Deploying], "two are there");
+    sleep(2 * SECOND).await;
+    assert_eq!(states(&world), ready);
+    assert_eq!(world.driver.counts(), (3, 3, 3));
+
+    // Trouble with the others does not take the deployment back.
+    let world = World::new(unproven());
+    world.driver.set(Start::InTurn(10 * SECOND));
+    sleep(11 * SECOND).await;
+    assert_eq!(states(&world), [RevisionState::Deploying]);
+    world.driver.crash();
+    sleep(SECOND).await;
+    assert_eq!(states(&world), ready);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proven_revision_is_not_started_until_it_is_needed() {
     let world = World::new(revision());
     sleep(HOUR).await;
