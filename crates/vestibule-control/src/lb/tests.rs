@@ -528,23 +528,16 @@ fn firewall_rules_on_the_way() {
     assert_eq!(far["refusedBy"], "globalAccess");
 }
 
-#[test]
-fn the_proxies_need_an_ingress_rule_to_reach_endpoints() {
-    let world = published();
+/// Has port 8080 of the virtual IP serve the endpoints of a new group.
+fn serve_endpoints(world: &World, group: Value, endpoints: Vec<Value>) {
     let zone = "zones/us-central1-a/networkEndpointGroups";
-    let group = json!({
-        "name": "vms", "network": "global/networks/my-vpc", "networkEndpointType": "GCE_VM_IP_PORT",
-        "subnetwork": "regions/us-central1/subnetworks/my-subnet",
-    });
-    world.insert(zone, group);
-    let endpoints: Vec<Value> = [2, 3]
-        .iter()
-        .map(|n| json!({"ipAddress": format!("10.0.0.{n}"), "port": 8000, "instance": "i"}))
-        .collect();
+    let mut doc = json!({"name": "vms", "network": "global/networks/my-vpc"});
+    document::merge(doc.as_object_mut().unwrap(), document::object(&group).clone());
+    world.insert(zone, doc);
     world
         .try_act(&format!("{zone}/vms"), "attachNetworkEndpoints", json!({"networkEndpoints": endpoints}))
         .unwrap();
-    insert(&world, "healthChecks", json!({"name": "hc", "type": "TCP", "tcpHealthCheck": {"port": 8000}}));
+    insert(world, "healthChecks", json!({"name": "hc", "type": "TCP", "tcpHealthCheck": {"port": 8000}}));
     let service = json!({
         "name": "vms", "loadBalancingScheme": "INTERNAL_MANAGED", "protocol": "HTTP",
         "healthChecks": [link("healthChecks", "hc")],
@@ -552,10 +545,38 @@ fn the_proxies_need_an_ingress_rule_to_reach_endpoints() {
             "group": format!("projects/demo/{zone}/vms"), "balancingMode": "RATE", "maxRatePerEndpoint": 10,
         }],
     });
-    insert(&world, "backendServices", service);
-    insert(&world, "urlMaps", json!({"name": "vms", "defaultService": link("backendServices", "vms")}));
-    insert(&world, "targetHttpProxies", json!({"name": "vms", "urlMap": "vms"}));
-    insert(&world, "forwardingRules", rule("vms", "8080", "targetHttpProxies/vms"));
+    insert(world, "backendServices", service);
+    insert(world, "urlMaps", json!({"name": "vms", "defaultService": link("backendServices", "vms")}));
+    insert(world, "targetHttpProxies", json!({"name": "vms", "urlMap": "vms"}));
+    insert(world, "forwardingRules", rule("vms", "8080", "targetHttpProxies/vms"));
+}
+
+#[test]
+fn a_static_route_brings_hybrid_endpoints_into_the_network() {
+    let world = published();
+    let group = json!({"networkEndpointType": "NON_GCP_PRIVATE_IP_PORT"});
+    serve_endpoints(&world, group, vec![json!({"ipAddress": "192.0.2.5", "port": 8000})]);
+    let asked = || explain_among(&world, about("http://10.0.0.100:8080/"))["refusedBy"].clone();
+    assert_eq!(asked(), "health", "the machine reaches it, and no firewall rule is asked");
+    let route = |name: &str, range: &str, hop: Value| {
+        let mut doc = json!({"name": name, "network": "global/networks/my-vpc", "destRange": range});
+        document::merge(doc.as_object_mut().unwrap(), document::object(&hop).clone());
+        world.insert("global/routes", doc);
+    };
+    route("beyond", "192.0.2.0/24", json!({"nextHopIp": "10.0.0.3"}));
+    assert_eq!(asked(), "firewall", "a client leads to it");
+    route("out", "192.0.2.5/32", json!({"nextHopGateway": "global/gateways/default-internet-gateway"}));
+    assert_eq!(asked(), "health", "a narrower route leads out again");
+}
+
+#[test]
+fn the_proxies_need_an_ingress_rule_to_reach_endpoints() {
+    let world = published();
+    let group = json!({
+        "networkEndpointType": "GCE_VM_IP_PORT", "subnetwork": "regions/us-central1/subnetworks/my-subnet",
+    });
+    let endpoint = |n| json!({"ipAddress": format!("10.0.0.{n}"), "port": 8000, "instance": "i"});
+    serve_endpoints(&world, group, vec![endpoint(2), endpoint(3)]);
     let asked = || explain_among(&world, about("http://10.0.0.100:8080/"));
     let allow = |name: &str, extra: Value| {
         let mut doc = json!({
