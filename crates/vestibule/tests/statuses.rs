@@ -167,6 +167,26 @@ fn ingress_is_enforced_on_every_way_in() {
 }
 
 #[test]
+fn a_service_is_switched_off_and_on_by_its_scaling() {
+    let world = World::start();
+    world.published_setup();
+    public(&world, "my-internal-service");
+    let ways = Ways::of(&world);
+    let scaled = |to: &str| {
+        world.ok(&format!(
+            "run services update my-internal-service {REGION} --ingress=all --no-invoker-iam-check --scaling={to}"
+        ));
+    };
+    scaled("2");
+    ways.expect(&world, &[], "two instances", |_, _| 200);
+    scaled("0");
+    // A tag is part of the traffic, of which there is none now.
+    ways.expect(&world, &[], "none", |_, host| if host.starts_with("blue---") { 404 } else { 503 });
+    scaled("auto");
+    ways.expect(&world, &[], "as many as it takes", |_, _| 200);
+}
+
+#[test]
 fn identity_is_checked_on_every_way_in() {
     let world = World::start();
     world.published_setup();

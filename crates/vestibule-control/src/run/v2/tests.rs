@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::super::testing::{NUMBER, PROJECT, REGION, World, caller, members, place, service};
-use super::super::{Caller, json as reach, name, template};
+use super::super::{Caller, json as reach, name, template, url, validate};
 use super::*;
 
 const RUN: &str = "type.googleapis.com/google.cloud.run.v2.Service";
@@ -299,6 +299,13 @@ fn shown(v1: &Value) -> Value {
     shown
 }
 
+/// Why a service in the form of v1 is refused, if it is.
+fn refused(v1: &Value) -> Option<crate::Error> {
+    let hosts = url::hosts(&name::Name::new(PROJECT, REGION, "svc"));
+    let metadata = |member: &str| members(v1["metadata"][member].clone());
+    validate::service(&metadata("labels"), &metadata("annotations"), &v1["spec"], &hosts).err()
+}
+
 fn text() -> impl Strategy<Value = String> {
     "[a-z][a-z0-9]{0,8}"
 }
@@ -451,6 +458,7 @@ proptest! {
         prop_assert!(template::same(&stored["spec"]["template"], &again["spec"]["template"]), "{stored}\n{again}");
         prop_assert_eq!(&stored["metadata"], &again["metadata"]);
         prop_assert_eq!(shown(&again), read);
+        prop_assert_eq!(refused(&stored), refused(&again), "what is accepted once is accepted again");
     }
 }
 
