@@ -29,7 +29,7 @@ pub(super) fn service(
     spec: &Value,
     hosts: &Hosts,
 ) -> Result<(), Error> {
-    self::labels(&Value::Object(labels.clone()), "metadata.labels")?;
+    self::labels(labels, "metadata.labels")?;
     annotations::service(annotations)?;
     revision_template(&spec["template"])?;
     traffic(reach::items(spec, &["traffic"]), hosts)
@@ -37,7 +37,7 @@ pub(super) fn service(
 
 fn revision_template(template: &Value) -> Result<(), Error> {
     annotations::template(document::object(&template["metadata"]["annotations"]))?;
-    labels(&template["metadata"]["labels"], "spec.template.metadata.labels")?;
+    labels(document::object(&template["metadata"]["labels"]), "spec.template.metadata.labels")?;
     let spec = &template["spec"];
     containers::check(TEMPLATE, template, Kind::Service)?;
     within(&spec["containerConcurrency"], &format!("{TEMPLATE}.containerConcurrency"), 1..=MAX_CONCURRENCY)?;
@@ -45,8 +45,8 @@ fn revision_template(template: &Value) -> Result<(), Error> {
 }
 
 /// Checks labels. Those with a prefix (`cloud.googleapis.com/location`) are the server's, which clients send back.
-fn labels(labels: &Value, path: &str) -> Result<(), Error> {
-    let mut own = document::object(labels).clone();
+pub(super) fn labels(labels: &Document, path: &str) -> Result<(), Error> {
+    let mut own = labels.clone();
     own.retain(|key, _| !key.contains('/'));
     check_labels(document::object(&json!({ "labels": own })), path)
 }

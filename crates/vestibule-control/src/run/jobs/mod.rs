@@ -260,7 +260,7 @@ fn write(
     wanted.drop_texts(SERVER);
     template::complete(&mut wanted.spec, &name.project);
     let spec = Value::Object(std::mem::take(&mut wanted.spec));
-    template::check(&wanted.annotations, &spec)?;
+    template::check(&wanted.labels, &wanted.annotations, &spec)?;
     if let Some(old) = old
         && is_same(old, &wanted, &spec)
     {

@@ -8,7 +8,7 @@ use super::super::validate::containers::{self as rules, Kind};
 use super::super::validate::{self, within};
 use super::super::{annotation, json as reach};
 use super::TOKENS;
-use crate::{Document, Error};
+use crate::{Document, Error, document};
 
 /// Where an execution's template has the specification of its tasks.
 pub(super) const TASK: &str = "spec.template.spec.template.spec";
@@ -76,8 +76,13 @@ pub(super) fn task(execution: &Value) -> Value {
     })
 }
 
-/// Checks a job: its annotations and its completed specification.
-pub(super) fn check(annotations: &Document, spec: &Value) -> Result<(), Error> {
+/// Checks a job: its labels, its annotations and its completed specification.
+pub(super) fn check(labels: &Document, annotations: &Document, spec: &Value) -> Result<(), Error> {
+    validate::labels(labels, "metadata.labels")?;
+    validate::labels(
+        document::object(&spec["template"]["metadata"]["labels"]),
+        "spec.template.metadata.labels",
+    )?;
     let binary = [annotation::BINARY_AUTHORIZATION, annotation::BREAKGLASS];
     if let Some(name) = binary.iter().find(|name| annotations.contains_key(**name)) {
         return Err(Error::not_built(format!("run.jobs.annotations[{name}]")));

@@ -149,6 +149,10 @@ fn what_a_job_must_not_say_is_refused() {
     };
     for (text, edit) in [
         (
+            "metadata.labels",
+            &(|job: &mut Value| job["metadata"]["labels"] = json!({"Team": "x"})) as &dyn Fn(&mut Value),
+        ),
+        (
             "taskCount",
             &(|job: &mut Value| job["spec"]["template"]["spec"]["taskCount"] = json!(10_001))
                 as &dyn Fn(&mut Value),
