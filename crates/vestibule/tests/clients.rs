@@ -157,7 +157,8 @@ fn what_a_client_cannot_have_is_refused_by_name() {
         "compute networks subnets create twice --network=my-vpc --range=10.2.0.0/24 --region=europe-west1",
     );
     world.ok("compute networks create other --subnet-mode=custom");
-    world.ok("compute addresses create kept --region=us-central1 --subnet=my-subnet --addresses=10.0.0.50");
+    world.ok("compute addresses create shared --region=us-central1 --subnet=my-subnet --addresses=10.0.0.50 --purpose=SHARED_LOADBALANCER_VIP");
+    world.ok("compute addresses create kept --region=us-central1 --subnet=my-subnet --addresses=10.0.0.51");
     let _held = Running::start(&world, "echo up; exec sleep 1000");
     for (flags, text) in [
         (
@@ -198,6 +199,11 @@ fn what_a_client_cannot_have_is_refused_by_name() {
     command.args(["sh", "-c", "echo $VESTIBULE_VM_ADDRESS"]);
     let answer = Answer::of(command.output().unwrap());
     assert_eq!((answer.code, answer.stdout.as_str()), (0, "10.2.0.77\n"), "{answer:?}");
+    let mut command = world.command(BINARY);
+    command.args(["vm", "run", "--network=my-vpc", "--subnet=my-subnet", "--address=10.0.0.51", "--"]);
+    command.args(["sh", "-c", "echo $VESTIBULE_VM_ADDRESS"]);
+    let answer = Answer::of(command.output().unwrap());
+    assert_eq!(answer.stdout, "10.0.0.51\n", "a reservation for clients is for clients: {answer:?}");
 }
 
 #[test]

@@ -246,9 +246,7 @@ fn none_fails_while_servers_take_over_from_each_other() {
             ask.write_all(b"\n").unwrap();
             assert_eq!(answers.next().unwrap().unwrap(), "200", "round {round}");
             // A request that is under way before, and ends after the new server is ready: the old one waits for it.
-            let mut slow = Client::connect(&gateway).unwrap();
-            let head = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 2\r\n\r\n1";
-            slow.0.get_mut().write_all(head).unwrap();
+            let mut slow = half(&gateway);
             let slow = std::thread::spawn(move || {
                 sleep(Duration::from_millis(1_000));
                 slow.0.get_mut().write_all(b"2").unwrap();
@@ -278,6 +276,51 @@ impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// A request of two bytes, of which one is sent.
+fn half(gateway: &str) -> Client {
+    let mut client = Client::connect(gateway).unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 2\r\n\r\n1";
+    client.0.get_mut().write_all(head).unwrap();
+    client
+}
+
+/// What is under way when the server is told to end is finished, and connections that stay are told to go.
+#[test]
+fn told_to_end_the_server_finishes_what_is_under_way() {
+    let mut world = start();
+    let gateway = world.ready("gateway").to_owned();
+    let (mut slow, mut stays) = (half(&gateway), Client::connect(&gateway).unwrap());
+    assert_eq!((stays.get("/").unwrap(), stays.1), (200, false));
+    let mut idle = Client::connect(&gateway).unwrap();
+    assert_eq!(idle.get("/").unwrap(), 200);
+    let rest = std::thread::spawn(move || {
+        let told = until(|| (stays.get("/").unwrap(), stays.1), |(_, told)| *told);
+        assert_eq!(told, (200, true), "the server drains, and says so in an answer");
+        assert_eq!(stays.0.read(&mut [0]).unwrap(), 0, "and ends the connection behind it");
+        slow.0.get_mut().write_all(b"2").unwrap();
+        assert_eq!((slow.head().unwrap().0, slow.1), (200, true));
+        assert_eq!(idle.0.read(&mut [0]).unwrap_or(0), 0, "an idle connection gets an end and no answer");
+    });
+    assert!(world.stop().success());
+    rest.join().unwrap();
+}
+
+/// Who does not finish within the drain time is cut off.
+#[test]
+fn the_drain_time_is_the_end() {
+    let mut world = World::start_with("loopback", &["--drain-timeout=1"]);
+    world.published_setup();
+    let grant = "--member=allUsers --role=roles/run.invoker";
+    world.ok(&format!("run services add-iam-policy-binding {SERVICE} {REGION} {grant}"));
+    let gateway = world.ready("gateway").to_owned();
+    assert_eq!(Client::connect(&gateway).unwrap().get("/").unwrap(), 200);
+    let mut never = half(&gateway);
+    assert!(world.stop().success());
+    assert!(!matches!(never.head(), Ok((200, _))), "there is no answer to half a request");
+    let left = until(|| processes_of(&world.path("state")), Vec::is_empty);
+    assert!(left.is_empty(), "outlives the server: {left:?}");
 }
 
 /// A server that cannot take over says why, and the running one goes on, at whatever point the new one ends.
