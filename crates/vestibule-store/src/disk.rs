@@ -27,6 +27,13 @@ pub(crate) struct Row {
     pub(crate) created: Revision,
 }
 
+impl Row {
+    /// Length of what is written.
+    pub(crate) fn bytes(&self) -> usize {
+        self.event.key.len() + self.text.as_ref().map_or(0, String::len)
+    }
+}
+
 /// Where commits become durable. A trait, so that tests can make it fail at the worst moment.
 pub(crate) trait Disk: Send {
     /// Makes all rows and the new revision durable, or nothing of it.

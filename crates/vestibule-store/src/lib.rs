@@ -22,7 +22,7 @@ mod writer;
 
 pub use disk::SCHEMA_VERSION;
 pub use handover::Released;
-pub use history::HISTORY_EVENTS;
+pub use history::{HISTORY_BYTES, HISTORY_EVENTS};
 pub use store::{OpenError, Store};
 pub use txn::{CommitError, MAX_DEPTH};
 pub use view::View;

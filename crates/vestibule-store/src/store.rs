@@ -2,7 +2,7 @@
 
 use crate::disk::{Disk, Sqlite};
 use crate::handover::{Holding, Release, Released};
-use crate::history::HISTORY_EVENTS;
+use crate::history::Bounds;
 use crate::lock::{DirLock, LockError};
 use crate::txn::depth_ok;
 use crate::writer::{Message, QUEUE_TRANSACTIONS, Request, Shared, Writer};
@@ -102,7 +102,7 @@ impl Store {
             LockError::Io(e) => io_error(e),
         })?;
         let (disk, view) = Sqlite::open(dir)?;
-        Store::start_held(disk, view, Some((dir.to_owned(), lock)), HISTORY_EVENTS, hold).map_err(io_error)
+        Store::start_held(disk, view, Some((dir.to_owned(), lock)), Bounds::default(), hold).map_err(io_error)
     }
 
     /// Finishes the transactions that wait, closes the files and lets another process open the directory. What is read
@@ -125,8 +125,8 @@ impl Store {
 
     /// Starts the writer over an opened disk that is no directory of anybody's.
     #[cfg(test)]
-    pub(crate) fn start(disk: impl Disk + 'static, view: View, history_events: usize) -> io::Result<Store> {
-        Store::start_held(disk, view, None, history_events, None)
+    pub(crate) fn start(disk: impl Disk + 'static, view: View, bounds: Bounds) -> io::Result<Store> {
+        Store::start_held(disk, view, None, bounds, None)
     }
 
     /// Starts the writer over an opened disk.
@@ -134,10 +134,10 @@ impl Store {
         disk: impl Disk + 'static,
         view: View,
         place: Option<(PathBuf, DirLock)>,
-        history_events: usize,
+        bounds: Bounds,
         hold: Option<Holding>,
     ) -> io::Result<Store> {
-        let shared = Arc::new(Shared::new(view, history_events));
+        let shared = Arc::new(Shared::new(view, bounds));
         let (messages, receiver) = sync_channel(QUEUE_TRANSACTIONS);
         let (dir, lock) = place.unzip();
         let writer = Writer::new(disk, shared.clone(), lock);

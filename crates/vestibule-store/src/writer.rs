@@ -10,7 +10,7 @@
 
 use crate::disk::{Disk, Row};
 use crate::handover::{Holding, Release, release};
-use crate::history::History;
+use crate::history::{Bounds, History, Weighed};
 use crate::lock::DirLock;
 use crate::watch::Wakers;
 use crate::{CommitError, Event, Op, Revision, Txn, View};
@@ -53,8 +53,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(view: View, history_events: usize) -> Shared {
-        let history = History::starting_at(view.revision(), history_events);
+    pub(crate) fn new(view: View, bounds: Bounds) -> Shared {
+        let history = History::starting_at(view.revision(), bounds);
         Shared {
             view: ArcSwap::from_pointee(view),
             history: Mutex::new(history),
@@ -174,7 +174,7 @@ impl<D: Disk> Writer<D> {
             self.suspect = true;
             return Err(why);
         }
-        let mut events = rows.into_iter().map(|row| row.event);
+        let mut events = rows.into_iter().map(|row| Weighed { bytes: row.bytes(), event: row.event });
         self.shared.publish(view, |history| {
             for (revision, count) in ends {
                 history.push(events.by_ref().take(count).collect(), revision);

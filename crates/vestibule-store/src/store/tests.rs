@@ -52,7 +52,7 @@ impl Disk for Faulty {
 fn faulty(dir: &Path) -> (Store, Arc<AtomicU8>) {
     let (disk, view) = Sqlite::open(dir).unwrap();
     let mode = Arc::new(AtomicU8::new(WORKS));
-    let store = Store::start(Faulty { disk, mode: mode.clone() }, view, HISTORY_EVENTS).unwrap();
+    let store = Store::start(Faulty { disk, mode: mode.clone() }, view, Bounds::default()).unwrap();
     (store, mode)
 }
 
@@ -97,7 +97,7 @@ fn a_full_database_is_an_error_and_smaller_writes_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (mut disk, view) = Sqlite::open(dir.path()).unwrap();
     disk.limit_pages(30);
-    let store = Store::start(disk, view, HISTORY_EVENTS).unwrap();
+    let store = Store::start(disk, view, Bounds::default()).unwrap();
     store.commit(Txn::new().put("small", json!(1))).unwrap();
     let big = json!("x".repeat(1 << 20));
     let refused = store.commit(Txn::new().put("also", json!(2)).put("big", big));
@@ -110,7 +110,7 @@ fn a_full_database_is_an_error_and_smaller_writes_go_on() {
 fn a_watch_too_far_behind_is_told_to_read() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, view) = Sqlite::open(dir.path()).unwrap();
-    let store = Store::start(disk, view, 4).unwrap();
+    let store = Store::start(disk, view, Bounds { events: 4, ..Bounds::default() }).unwrap();
     let mut slow = store.watch(0);
     for n in 0..6 {
         store.commit(Txn::new().put("k", json!(n))).unwrap();
