@@ -2,7 +2,7 @@
 //!
 //! Everything here is synchronous: a call that changes something answers when the resolver obeys.
 
-mod policies;
+mod server_policies;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -12,14 +12,14 @@ use vestibule_control::{Document, Error};
 use vestibule_model::Service;
 
 use crate::list::Listing;
-use crate::{Call, Ctx, Registry, Reply};
+use crate::{Call, Ctx, Registry, Reply, policies};
 
 /// Entries on a page if the client names no number, and the most it gets.
 const PAGE_SIZE: usize = 1000;
 
 pub(crate) fn register(registry: &mut Registry) {
     let mut methods = registry.service(Service::Dns);
-    policies::register(&mut methods);
+    server_policies::register(&mut methods);
     methods
         .add("dns.projects.get", |_, call| Ok(project(call.project()).into()))
         .add("dns.managedZones.create", |ctx, call| {
@@ -30,6 +30,9 @@ pub(crate) fn register(registry: &mut Registry) {
         .add("dns.managedZones.patch", |ctx, call| change_zone(ctx, call, false))
         .add("dns.managedZones.update", |ctx, call| change_zone(ctx, call, true))
         .add("dns.managedZones.delete", delete_zone)
+        .add("dns.managedZones.getIamPolicy", get_policy)
+        .add("dns.managedZones.setIamPolicy", set_policy)
+        .add("dns.managedZones.testIamPermissions", test_permissions)
         .add("dns.managedZoneOperations.get", get_operation)
         .add("dns.managedZoneOperations.list", list_operations)
         .add("dns.resourceRecordSets.create", |ctx, call| {
@@ -81,6 +84,27 @@ fn change_zone(ctx: &Ctx<'_>, call: Call, replace: bool) -> Result<Reply, Error>
 fn delete_zone(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
     ctx.control().dns().delete_zone(call.project(), call.param("managedZone"))?;
     Ok(Reply::raw("application/json; charset=UTF-8", Bytes::new()).with_status(StatusCode::NO_CONTENT))
+}
+
+/// The zone of a call to one of the policy methods, which name it otherwise.
+fn guarded(call: &Call) -> &str {
+    call.param("managedZonesId")
+}
+
+fn get_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
+    let version = policies::version_in(call.body());
+    Ok(ctx.control().dns().zone_policy(call.project(), guarded(&call), version)?.into())
+}
+
+fn set_policy(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
+    let request = Value::Object(call.body().clone());
+    Ok(ctx.control().dns().set_zone_policy(call.project(), guarded(&call), &request)?.into())
+}
+
+fn test_permissions(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
+    let permissions = policies::permissions(call.body());
+    let dns = ctx.control().dns();
+    Ok(dns.test_zone_permissions(call.project(), guarded(&call), &permissions, ctx.principal())?.into())
 }
 
 fn delete_set(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
@@ -266,6 +290,27 @@ mod tests {
         let (status, zone) = world.send("POST", ZONES, body);
         assert_eq!((status, &zone["kind"]), (200, &json!("dns#managedZone")), "{zone}");
         (world, resolver, reconciler)
+    }
+
+    #[test]
+    fn zones_have_policies() {
+        let (world, ..) = world();
+        let zone = format!("{ZONES}/internal-zone");
+        let post = |verb: &str, body: Value| world.send("POST", &format!("{zone}:{verb}"), body);
+        assert_eq!(post("getIamPolicy", json!({})).1["bindings"], Value::Null);
+        let binding = json!({ "role": "roles/dns.reader", "members": ["user:reader@example.com"] });
+        let (status, set) = post("setIamPolicy", json!({ "policy": { "bindings": [binding] } }));
+        assert_eq!((status, &set["bindings"][0]), (200, &binding), "{set}");
+        assert_eq!(post("getIamPolicy", json!({})).1["etag"], set["etag"]);
+        let permissions = json!({ "permissions": ["dns.changes.create", "nonsense.things.do"] });
+        let held = post("testIamPermissions", permissions).1;
+        assert_eq!(held["permissions"][0], "dns.changes.create", "the caller owns the project: {held}");
+        let (status, refused) = post("setIamPolicy", json!({ "policy": { "bindings": [{ "role": "x" }] } }));
+        assert_eq!(status, 400, "{refused}");
+        let (status, _) = world.send("POST", &format!("{ZONES}/nope:getIamPolicy"), json!({}));
+        assert_eq!(status, 404);
+        assert_eq!(world.send("DELETE", &zone, Value::Null).0, 204);
+        assert_eq!(post("getIamPolicy", json!({})).0, 404);
     }
 
     fn add(world: &World, name: &str, data: &[&str]) -> (u16, Value) {

@@ -25,9 +25,7 @@ fn project(ctx: &Ctx<'_>, call: &Call) -> String {
 }
 
 fn get(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
-    let version = call.body().get("options").map(|options| options["requestedPolicyVersion"].clone());
-    let version = version.map(|version| version.as_str().map_or_else(|| version.to_string(), str::to_owned));
-    Ok(ctx.control().project_policy(&project(ctx, &call), requested_version(version.as_deref())).into())
+    Ok(ctx.control().project_policy(&project(ctx, &call), version_in(call.body())).into())
 }
 
 fn set(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
@@ -43,6 +41,13 @@ fn test(ctx: &Ctx<'_>, call: Call) -> Result<Reply, Error> {
 /// The highest version of policies that a client understands: 1 unless it says more.
 pub(crate) fn requested_version(text: Option<&str>) -> u8 {
     text.and_then(|version| version.parse().ok()).unwrap_or(1)
+}
+
+/// The same, where the request says it in its body.
+pub(crate) fn version_in(body: &Document) -> u8 {
+    let version = body.get("options").map(|options| options["requestedPolicyVersion"].clone());
+    let version = version.map(|version| version.as_str().map_or_else(|| version.to_string(), str::to_owned));
+    requested_version(version.as_deref())
 }
 
 /// `permissions` of a `testIamPermissions` request.

@@ -225,6 +225,10 @@ fn read_binding(field: &str, binding: &Value) -> Result<Binding, PolicyError> {
     if !roles::is_role_name(role) {
         return Err(PolicyError::invalid(format!("{field}.role"), format!("{role:?} is no role name")));
     }
+    if !roles::may_exist(role) {
+        let why = format!("Role {role} is not supported for this resource.");
+        return Err(PolicyError::invalid(format!("{field}.role"), why));
+    }
     let mut members = Vec::new();
     let list = match binding.get("members") {
         None | Some(Value::Null) => &[],

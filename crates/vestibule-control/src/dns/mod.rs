@@ -14,6 +14,7 @@
 //! | `dns/projects/P/responsePolicies/NAME` | a response policy |
 //! | `…/rules/NAME` | a rule of it |
 
+mod access;
 mod balancers;
 mod binding;
 mod changes;

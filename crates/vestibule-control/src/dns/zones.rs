@@ -93,6 +93,7 @@ impl Dns<'_> {
             let inside: Vec<String> =
                 change.view().range(&format!("{}/", zone.key)).map(|kv| kv.key.to_string()).collect();
             inside.iter().for_each(|key| change.delete(key));
+            change.delete(&zone.policy_key());
             change.delete(&zone.key);
             Ok(())
         })?;

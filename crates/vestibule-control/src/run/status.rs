@@ -122,7 +122,7 @@ pub(super) fn observe(service: &mut Value, facts: &Facts, now: Timestamp) -> boo
     let traffic = facts.traffic(service);
     let configurations = configurations_ready(&created, facts, now);
     let routes = routes_ready(&resolution, &configurations, now);
-    let ready = overall([&configurations, &routes], now);
+    let ready = overall([&configurations, &routes]);
     let conditions: Vec<Value> = [ready, configurations, routes]
         .into_iter()
         .map(|new| {
@@ -174,15 +174,10 @@ fn routes_ready(resolution: &Resolution, configurations: &Value, now: Timestamp)
     }
 }
 
-/// `Ready`: false if any is, else unknown if any is.
-fn overall(parts: [&Value; 2], now: Timestamp) -> Value {
-    let with = |status: &str| parts.iter().find(|part| part["status"] == status);
-    match with("False").or_else(|| with("Unknown")) {
-        Some(part) => {
-            let mut ready = (*part).clone();
-            ready["type"] = "Ready".into();
-            ready
-        }
-        None => condition("Ready", "True", None, now),
-    }
+/// `Ready`: that of the newest revision until it can serve, since nothing else says why a deployment hangs or fails; then
+/// that of the routes.
+fn overall([configurations, routes]: [&Value; 2]) -> Value {
+    let mut ready = if configurations["status"] == "True" { routes } else { configurations }.clone();
+    ready["type"] = "Ready".into();
+    ready
 }

@@ -231,6 +231,27 @@ const ROLES: &[Role] = &[
     role("roles/cloudfunctions.invoker", &["cloudfunctions.functions.invoke"]),
 ];
 
+/// The predefined roles of Cloud Run. Those that are not in [`ROLES`] grant nothing here.
+const RUN_ROLES: &[&str] = &[
+    "roles/run.admin",
+    "roles/run.builder",
+    "roles/run.developer",
+    "roles/run.invoker",
+    "roles/run.jobsExecutor",
+    "roles/run.jobsExecutorWithOverrides",
+    "roles/run.serviceAgent",
+    "roles/run.servicesInvoker",
+    "roles/run.sourceDeveloper",
+    "roles/run.sourceViewer",
+    "roles/run.viewer",
+];
+
+/// Whether Google has a role of this name, as far as is known here: the names of Cloud Run's roles are, and a misspelt
+/// one would leave a service closed without a word.
+pub fn may_exist(role: &str) -> bool {
+    !role.starts_with("roles/run.") || RUN_ROLES.contains(&role)
+}
+
 /// Whether a role grants a permission.
 pub fn grants(role: &str, permission: &str) -> bool {
     ROLES.iter().find(|known| known.name == role).is_some_and(|role| {
@@ -312,7 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelt_role_of_cloud_run_is_noticed() {
+        for good in ["roles/run.invoker", "roles/compute.anything", "projects/demo/roles/run.mine"] {
+            assert!(may_exist(good), "{good}");
+        }
+        for bad in ["roles/run.nope", "roles/run.Invoker", "roles/run."] {
+            assert!(!may_exist(bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn every_role_is_listed_once() {
+        let run = |role: &&Role| role.name.starts_with("roles/run.");
+        assert!(ROLES.iter().filter(run).all(|role| may_exist(role.name)));
         for (index, role) in ROLES.iter().enumerate() {
             assert!(is_role_name(role.name));
             assert!(ROLES[..index].iter().all(|other| other.name != role.name), "{}", role.name);

@@ -108,6 +108,21 @@ fn a_failed_revision_leaves_traffic_where_it_was() {
 }
 
 #[test]
+fn what_hinders_a_deployment_is_told_before_what_hinders_traffic() {
+    let world = World::new();
+    world.create(service("svc", "one"));
+    world.decided("svc");
+    world.edit("svc", |body| body["spec"]["traffic"] = json!([{"revisionName": "svc-nope", "percent": 100}]));
+    let service = world.decided("svc");
+    let (status, reason, message) = condition(&service, "Ready");
+    assert_eq!((status, reason), ("False", "RevisionMissing"), "{message}");
+    world.edit("svc", |body| body["spec"]["template"]["spec"]["containers"][0]["image"] = "missing".into());
+    let service = world.decided("svc");
+    assert_eq!(condition(&service, "Ready").1, "RevisionFailed", "{service}");
+    assert_eq!(condition(&service, "RoutesReady").1, "RevisionMissing");
+}
+
+#[test]
 fn a_first_revision_that_fails_fails_everything() {
     let world = World::new();
     world.create(service("svc", "missing"));
