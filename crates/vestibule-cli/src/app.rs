@@ -66,6 +66,10 @@ enum Command {
     #[command(subcommand)]
     Vm(vm::Command),
     /// Tell which way a request would take, and which check would refuse it
+    ///
+    /// Nothing is sent. Exit code 0 if the way could be told, whether it ends well or not (--format=json says so under
+    /// `outcome` and `refusedBy`); 1 if there is none to tell: the URL is none, the network does not exist, or the
+    /// server is not there.
     Explain(explain::Options),
     /// Tell what this machine allows, and what to do about what is missing
     Doctor(doctor::Options),

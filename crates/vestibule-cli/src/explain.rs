@@ -78,7 +78,12 @@ pub fn run(options: &Options, environment: &Environment, printer: &Printer) -> R
         "json" => printer.line(&serde_json::to_string_pretty(&answer.body).unwrap_or_default()),
         _ => printer.data(&text(&answer.body, printer)),
     }
-    Ok(0)
+    Ok(u8::from(is_no_question(&answer.body)))
+}
+
+/// Whether nothing was explained: the URL is none, or the network does not exist.
+fn is_no_question(answer: &Value) -> bool {
+    matches!(answer["refusedBy"].as_str(), Some("url" | "network"))
 }
 
 impl Options {
@@ -205,6 +210,14 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("refused by the check `firewall`: No."), "{text}");
+    }
+
+    #[test]
+    fn only_what_cannot_be_explained_is_a_failure() {
+        for (check, fails) in [("url", true), ("network", true), ("dns", false), ("identity", false)] {
+            assert_eq!(is_no_question(&json!({"outcome": "refused", "refusedBy": check})), fails, "{check}");
+        }
+        assert!(!is_no_question(&json!({"outcome": "served"})));
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub struct Explanation {
     /// Status of the answer, where it is not the service's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The check that refused the request: `url`, `dns`, `address`, `forwardingRule`, `globalAccess`, `firewall`, `protocol`, `path`, `fault`, `backend`,
+    /// The check that refused the request: `url`, `network`, `dns`, `address`, `forwardingRule`, `globalAccess`, `firewall`, `protocol`, `path`, `fault`, `backend`,
     /// `urlMask`, `service`, `tag`, `ingress`, `identity`, `revision` or `instances`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused_by: Option<&'static str>,
@@ -193,6 +193,9 @@ impl Control {
                 ..story
             };
         };
+        if let Some(why) = no_network(&self.view(), question.network.as_deref()) {
+            return Explanation { refused_by: Some("network"), reason: Some(why), ..story };
+        }
         let gap = self.settings().firewall_gap.clone();
         let mut traveller = Traveller { question, live, url, gap, health: self.health(), story };
         let view = self.view();
@@ -203,6 +206,22 @@ impl Control {
         };
         traveller.story
     }
+}
+
+/// Why nobody can stand in the network that the question names.
+fn no_network(view: &View, wanted: Option<&str>) -> Option<String> {
+    let wanted = match ResourceName::parse(wanted?).and_then(|name| name.expect_collection(&["networks"])) {
+        Ok(wanted) => wanted,
+        Err(error) => return Some(format!("{error}.")),
+    };
+    if view.get(&wanted.key()).is_some() {
+        return None;
+    }
+    let networks = view.range(&wanted.parent_key());
+    let names: Vec<String> =
+        networks.filter_map(|kv| ResourceName::from_key(&kv.key)).map(|other| other.name).collect();
+    let others = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    Some(format!("Project {} has no network {}; it has {others}.", wanted.project, wanted.name))
 }
 
 impl Traveller<'_> {

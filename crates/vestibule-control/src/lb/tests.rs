@@ -400,7 +400,10 @@ fn an_explanation_names_the_check_that_refuses() {
         network: Some("projects/demo/global/networks/other".into()),
         ..about("http://10.0.0.100/")
     };
-    assert_eq!(explain(&world, elsewhere)["refusedBy"], "forwardingRule");
+    let got = explain(&world, elsewhere);
+    assert_eq!(got["refusedBy"], "network");
+    let why = got["reason"].as_str().unwrap();
+    assert!(why.starts_with("Project demo has no network other; it has my-vpc"), "{why}");
     let by_address =
         Question { address: Some(Ipv4Addr::new(10, 0, 0, 100)), ..about("http://anything.example/api/x") };
     assert_eq!(explain(&world, by_address)["service"], "api");

@@ -33,8 +33,13 @@ impl<'u> Url<'u> {
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let path = if path.is_empty() { "/" } else { path };
-        (!host.is_empty()).then_some(Url { https, authority, host, port, path, query })
+        is_host(host).then_some(Url { https, authority, host, port, path, query })
     }
+}
+
+/// Whether a text can be an address or a name. RFC 3986 allows more, of which no name in DNS consists.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
 #[cfg(test)]
@@ -49,7 +54,7 @@ mod tests {
         assert_eq!(url("10.0.0.100"), Some((false, "10.0.0.100", "10.0.0.100", 80, "/", None)));
         assert_eq!(url("h?x"), Some((false, "h", "h", 80, "/", Some("x"))));
         assert_eq!(url("HTTPS://user@h/"), Some((true, "h", "h", 443, "/", None)));
-        for bad in ["", "ftp://h/", "http://", "http://h:port/", "http:///path"] {
+        for bad in ["", "ftp://h/", "http://", "http://h:port/", "http:///path", "no url", "h%20"] {
             assert_eq!(url(bad), None, "{bad}");
         }
     }
