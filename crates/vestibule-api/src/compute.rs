@@ -7,7 +7,7 @@
 //! no handler, and answers 501.
 
 use serde_json::Value;
-use vestibule_control::compute::{self, Info, Kind, ScopeKind};
+use vestibule_control::compute::{self, Info, Kind, ScopeKind, check_scope};
 use vestibule_control::{Error, compute::kind_of};
 use vestibule_model::route::Method;
 use vestibule_model::{ResourceName, Scope, Service};
@@ -123,6 +123,7 @@ impl Target {
             Some(ScopeKind::Zone) => Scope::zone(call.param("zone")),
             Some(ScopeKind::Global) | None => Scope::Global,
         };
+        check_scope(&scope)?;
         let name = shape.item.map(|item| call.param(item).to_owned());
         Ok(Target { scope, collection: shape.collection, name, verb: shape.verb.unwrap_or_default() })
     }
@@ -447,6 +448,20 @@ mod tests {
         let answer = world.request(request);
         assert_eq!((answer.status().as_u16(), answer.body().len()), (204, 0));
         assert_eq!(world.get(&path).0, 404);
+    }
+
+    #[test]
+    fn nothing_is_in_a_place_that_google_does_not_have() {
+        let world = World::new();
+        for (path, field) in [
+            ("regions/nowhere-1/backendServices", "region': 'nowhere-1"),
+            ("regions/us-central1-a/urlMaps/map", "region': 'us-central1-a"),
+            ("zones/us-central1/networkEndpointGroups", "zone': 'us-central1"),
+        ] {
+            let (status, answer) = world.get(&format!("{P}/{path}"));
+            let message = answer["error"]["message"].as_str().unwrap_or_default();
+            assert!(status == 400 && message.contains(field), "{path}: {status} {answer}");
+        }
     }
 
     #[test]

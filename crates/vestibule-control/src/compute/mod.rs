@@ -69,6 +69,7 @@ mod tests;
 pub use engine::{Call, Compute};
 pub use kind::{Action, Fingerprint, Info, Kind, Methods, ScopeKind, Verb, linked};
 pub(crate) use labels::check as check_labels;
+pub use names::check_scope;
 pub use operations::{KEEP_FOR, KEEP_NEWEST, OperationLog, WAIT_LIMIT};
 pub use vms::{VmAddress, Vms, instance_name, zone};
 

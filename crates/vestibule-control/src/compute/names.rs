@@ -21,12 +21,17 @@ pub fn of_new(
     Ok(ResourceName::new(project, scope.clone(), collection, name))
 }
 
-/// Refuses projects whose shape no name of Google's has, and regions and zones that Google does not have: a mistyped
-/// one, or a zone for a region, would make a resource that nothing can ever reach.
+/// Refuses projects whose shape no name of Google's has, and scopes that Google does not have.
 fn check_place(project: &str, scope: &Scope) -> Result<(), Error> {
     if !is_project_id(project) {
         return Err(Error::invalid("project", project, "Unknown project id."));
     }
+    check_scope(scope)
+}
+
+/// Refuses regions and zones that Google does not have: a mistyped one, or a zone for a region, would hold a resource
+/// that nothing can ever reach, and looks empty to who asks for what is there.
+pub fn check_scope(scope: &Scope) -> Result<(), Error> {
     match scope {
         Scope::Region(region) if region::find(region).is_none() => {
             Err(Error::invalid("region", region, "Unknown region."))
