@@ -10,6 +10,8 @@
 //! | [`pick`] | the next endpoint, by `localityLbPolicy` |
 //! | [`affinity`] | what a request is hashed by, by `sessionAffinity` |
 //! | [`outlier`] | who is ejected, and for how long, by `outlierDetection` |
+//! | [`orca`] | what endpoints report of their load |
+//! | [`load`] | the weights that follow from it |
 //! | [`budget`] | whether there may be one more retry |
 //! | [`health`] | which endpoints are there to be picked |
 #![forbid(unsafe_code)]
@@ -18,10 +20,14 @@ pub mod affinity;
 pub mod budget;
 pub mod hash;
 pub mod health;
+pub mod load;
+pub mod orca;
 pub mod outlier;
 pub mod pick;
 
 pub use affinity::Affinity;
 pub use health::{Epoch, Health, State};
+pub use load::Load;
+pub use orca::{Metric, Report};
 pub use outlier::{Outcome, OutlierDetection, Strikes};
 pub use pick::{Ask, Candidate, Picker, Policy};

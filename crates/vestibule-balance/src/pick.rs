@@ -18,6 +18,8 @@ pub enum Policy {
     /// One after the other, by weight. The default without session affinity.
     #[default]
     RoundRobin,
+    /// The same, by weights that follow from what endpoints report of their load: [`crate::load`].
+    WeightedRoundRobin,
     /// The one with fewer requests under way of two that are drawn.
     LeastRequest,
     Random,
@@ -82,7 +84,7 @@ impl Picker {
         let usable = candidates.iter().any(|candidate| candidate.weight > 0);
         let way = match policy {
             _ if !usable => Way::Nobody,
-            Policy::RoundRobin => Way::Turns(Turns::new(candidates, random)),
+            Policy::RoundRobin | Policy::WeightedRoundRobin => Way::Turns(Turns::new(candidates, random)),
             Policy::LeastRequest if all_equal(candidates) => Way::LeastRequest(None),
             Policy::LeastRequest => Way::LeastRequest(Some(sums(candidates))),
             Policy::Random => Way::Random(sums(candidates)),

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use vestibule_balance::{Affinity, Epoch, Health, OutlierDetection, Policy, hash};
+use vestibule_balance::{Affinity, Epoch, Health, Metric, OutlierDetection, Policy, hash};
 use vestibule_vpc::NetworkId;
 
 /// The endpoints behind a backend service, and how they share its requests.
@@ -44,6 +44,8 @@ pub struct Endpoints {
     pub endpoints: Vec<Endpoint>,
     /// `localityLbPolicy`.
     pub policy: Policy,
+    /// `customMetrics` that are no dry run: what the load of endpoints is told by, for [`Policy::WeightedRoundRobin`].
+    pub metrics: Vec<Metric>,
     /// `sessionAffinity`.
     pub affinity: Affinity,
     /// `outlierDetection`. `None`: nobody is ejected.
@@ -105,6 +107,7 @@ impl Endpoints {
             groups,
             endpoints,
             policy: Policy::default(),
+            metrics: Vec::new(),
             affinity: Affinity::None,
             outlier: None,
             breakers: None,

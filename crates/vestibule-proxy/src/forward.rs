@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use vestibule_balance::Outcome as Outlier;
+use vestibule_balance::{Outcome as Outlier, orca};
 use vestibule_http1::{BodyDecoder, Error, Framing, Kind, Method, Side};
 use vestibule_run::front::{Admitted, Lease, Refusal};
 use vestibule_urlmap::ForwardDecision;
@@ -274,6 +274,13 @@ impl<'f, 'a> Forward<'f, 'a> {
     /// Tells the endpoint's record how an attempt ended.
     fn note(&self, result: &Result<Started, Failure>) {
         let Some(choice) = self.choice() else { return };
+        if let Ok(started) = result
+            && choice.wants_reports()
+        {
+            let view = self.turn.response.view(started.buffer.filled());
+            let said = view.fields().iter().find(|f| f.name.of(view.buffer()) == orca::HEADER.as_bytes());
+            choice.answered(said.map(|field| field.value.of(view.buffer())));
+        }
         choice.note(match result {
             Ok(started) => Outlier::of_status(self.turn.response.view(started.buffer.filled()).status()),
             Err(Failure::Interrupted(Interrupt::Late(_))) => Outlier::Gateway,

@@ -26,6 +26,8 @@ const CHANGES: usize = 40;
 /// A small HTTP server that says its name. It can be killed, and revived at the same address.
 struct Backend {
     name: &'static str,
+    /// Further lines of the heads of its answers.
+    head: &'static str,
     address: SocketAddr,
     running: Mutex<Option<Running>>,
     /// Requests that it answered, those of health checks left out.
@@ -40,9 +42,13 @@ struct Running {
 
 impl Backend {
     fn start(name: &'static str) -> Backend {
+        Backend::with_head(name, "")
+    }
+
+    fn with_head(name: &'static str, head: &'static str) -> Backend {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let backend = Backend { name, address, running: Mutex::default(), served: Arc::default() };
+        let backend = Backend { name, head, address, running: Mutex::default(), served: Arc::default() };
         backend.listen(listener);
         backend
     }
@@ -55,7 +61,7 @@ impl Backend {
 
     fn listen(&self, listener: TcpListener) {
         let (stop, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let (name, served) = (self.name, self.served.clone());
+        let (name, head, served) = (self.name, self.head, self.served.clone());
         let thread = std::thread::spawn({
             let (stop, connections) = (stop.clone(), connections.clone());
             move || {
@@ -65,7 +71,7 @@ impl Backend {
                     }
                     connections.lock().unwrap().push(stream.try_clone().unwrap());
                     let served = served.clone();
-                    std::thread::spawn(move || answer(&stream, name, &served));
+                    std::thread::spawn(move || answer(&stream, name, head, &served));
                 }
             }
         });
@@ -94,7 +100,7 @@ impl Drop for Backend {
     }
 }
 
-fn answer(stream: &TcpStream, name: &str, served: &AtomicUsize) {
+fn answer(stream: &TcpStream, name: &str, lines: &str, served: &AtomicUsize) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut head = String::new();
@@ -106,7 +112,7 @@ fn answer(stream: &TcpStream, name: &str, served: &AtomicUsize) {
         if !head.starts_with("GET /health ") {
             served.fetch_add(1, Ordering::SeqCst);
         }
-        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+        let text = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: {}\r\n\r\n{name}", name.len());
         if (&mut &*stream).write_all(text.as_bytes()).is_err() {
             return;
         }
@@ -276,6 +282,40 @@ fn a_cookie_keeps_a_client_with_its_endpoint() {
     for _ in 0..6 {
         assert_eq!(world.get("http://10.0.0.100/", &[&pair]).1, first);
     }
+}
+
+/// Who says that it is nearly idle gets more requests than who says that it is nearly full.
+#[test]
+fn requests_follow_the_load_that_endpoints_report() {
+    let world = World::start();
+    set_up(&world, "non-gcp-private-ip-port", "tcp --use-serving-port");
+    world.ok(&format!(
+        "compute backend-services update bs {REGION} --locality-lb-policy=WEIGHTED_ROUND_ROBIN \
+         --custom-metrics=name=queue --custom-metrics=name=orca.cpu_utilization,dryRun=true"
+    ));
+    let backends = [
+        Backend::with_head(
+            "idle",
+            "Endpoint-Load-Metrics: TEXT named_metrics.queue=0.1,cpu_utilization=0.9\r\n",
+        ),
+        Backend::with_head("busy", "Endpoint-Load-Metrics: JSON {\"named_metrics\": {\"queue\": 0.9}}\r\n"),
+    ];
+    backends.iter().for_each(|backend| attach(&world, "add-endpoint", backend));
+    wait_for_health(&world, &["HEALTHY"; 2]);
+    let load = Load::start(&world, "http://10.0.0.100/");
+    let served = || [backends[0].served(), backends[1].served()];
+    let mut before = served();
+    // Of the last hundred requests or more.
+    let share = || {
+        let now = world::until(served, |now| now.iter().sum::<usize>() >= before.iter().sum::<usize>() + 100);
+        let [idle, busy] = [now[0] - before[0], now[1] - before[1]];
+        before = now;
+        idle as f64 / (idle + busy).max(1) as f64
+    };
+    let share = world::until(share, |share| *share > 0.8);
+    assert!(share > 0.8, "the idle one gets {share} of the requests");
+    let counts = load.end();
+    assert!(counts.iter().all(|(answer, _)| answer.starts_with("200 ")), "{counts:?}");
 }
 
 /// A client of the network that serves on port 8000 and answers with the address that it was asked from.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vestibule_balance::affinity::{COOKIE, Cookie};
-use vestibule_balance::{Affinity, Health, OutlierDetection, Policy};
+use vestibule_balance::{Affinity, Health, Metric, OutlierDetection, Policy};
 use vestibule_health::{Check, Http, Kind, Reach, Target, Text};
 use vestibule_model::ResourceName;
 use vestibule_model::fingerprint::hash64;
@@ -98,6 +98,7 @@ impl<'v> Sources<'v> {
         Endpoints {
             from: self.from.clone().into(),
             policy: policy(self.service, &affinity),
+            metrics: metrics(self.service),
             affinity,
             outlier: self.service.get("outlierDetection").map(|doc| outlier(document::object(doc))),
             breakers,
@@ -307,11 +308,17 @@ fn policy(service: &Document, affinity: &Affinity) -> Policy {
                 document::integer(hash, "minimumRingSize").and_then(|size| u32::try_from(size).ok());
             Policy::RingHash { minimum: minimum.unwrap_or(RING) }
         }
-        // Without custom metrics every endpoint weighs the same.
-        Some("ROUND_ROBIN" | "WEIGHTED_ROUND_ROBIN") => Policy::RoundRobin,
+        Some("ROUND_ROBIN") => Policy::RoundRobin,
+        Some("WEIGHTED_ROUND_ROBIN") => Policy::WeightedRoundRobin,
         _ if matches!(affinity, Affinity::None | Affinity::Strong(_)) => Policy::RoundRobin,
         _ => Policy::Maglev,
     }
+}
+
+/// Metrics that the load of endpoints is told by.
+fn metrics(service: &Document) -> Vec<Metric> {
+    let named = document::items(service, "customMetrics").iter().filter(|metric| metric["dryRun"] != true);
+    named.filter_map(|metric| metric["name"].as_str()).map(Metric::parse).collect()
 }
 
 fn affinity(service: &Document) -> Affinity {

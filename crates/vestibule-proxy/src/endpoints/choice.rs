@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
 use vestibule_balance::affinity::{self, Placing};
-use vestibule_balance::{Affinity, Outcome, budget};
+use vestibule_balance::{Affinity, Outcome, Report, budget};
 
 use super::breakers::Counted;
 use super::cluster::Cluster;
@@ -139,6 +140,24 @@ impl Choice {
         if let Some(host) = self.host() {
             self.members.cluster.note(&self.members, host, outcome);
         }
+    }
+
+    /// The endpoint's answers are asked how full it is.
+    pub(crate) fn wants_reports(&self) -> bool {
+        self.members.is_weighted()
+    }
+
+    /// The chosen endpoint answered, with this load report if it sent any.
+    pub(crate) fn answered(&self, report: Option<&[u8]>) {
+        let Some(host) = self.host() else { return };
+        let mut load = host.load.get();
+        load.answered();
+        if let Some(report) = report.and_then(Report::parse)
+            && let Some(utilization) = report.utilization(&self.members.endpoints.metrics)
+        {
+            load.report(utilization, report.rps_fractional, Instant::now());
+        }
+        host.load.set(load);
     }
 
     /// Another endpoint may be tried after a connection was refused.

@@ -6,6 +6,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
+use vestibule_balance::load::UPDATE_PERIOD;
 use vestibule_balance::outlier::{self, Crowd};
 use vestibule_balance::{Outcome, OutlierDetection};
 
@@ -37,6 +38,9 @@ pub(crate) struct Cluster {
     forgive_at: Cell<Option<Instant>>,
     /// When success rates are compared next.
     compare_at: Cell<Option<Instant>>,
+    /// Rises when weights by load are worked out anew, and when that is done next.
+    pub(super) loads: Cell<u64>,
+    weigh_at: Cell<Option<Instant>>,
 }
 
 impl Clusters {
@@ -147,6 +151,20 @@ impl Cluster {
             }
             None => self.compare_at.set(now.checked_add(rules.interval)),
         }
+    }
+
+    /// Begins a new period of counting requests when the last one is over; weights by load follow from it.
+    pub(super) fn weigh(&self, members: &Members, now: Instant) {
+        if self.weigh_at.get().is_some_and(|at| at > now) {
+            return;
+        }
+        for host in members.hosts() {
+            let mut load = host.load.get();
+            load.count(now);
+            host.load.set(load);
+        }
+        self.loads.set(self.loads.get() + 1);
+        self.weigh_at.set(now.checked_add(UPDATE_PERIOD));
     }
 
     fn forgive(&self, members: &Members, now: Instant) {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use vestibule_balance::Strikes;
+use vestibule_balance::{Load, Strikes};
 
 use super::At;
 use crate::upstream::Location;
@@ -20,6 +20,8 @@ pub(crate) struct Host {
     /// Requests under way.
     pub(super) in_flight: Cell<u32>,
     pub(super) strikes: RefCell<Strikes>,
+    /// What it reports of its load.
+    pub(super) load: Cell<Load>,
     /// Which address of a name comes next.
     next: Cell<usize>,
     pub(super) cut: Cut,
@@ -33,6 +35,7 @@ impl Host {
             way,
             in_flight: Cell::new(0),
             strikes: RefCell::default(),
+            load: Cell::default(),
             next: Cell::new(0),
             cut: Cut::default(),
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use vestibule_balance::{Ask, Candidate, Picker};
+use vestibule_balance::{Ask, Candidate, Picker, Policy, load};
 
 use super::Endpoints;
 use super::cluster::Cluster;
@@ -18,8 +18,8 @@ pub(crate) struct Members {
     /// In the order of the snapshot's endpoints.
     hosts: Vec<Rc<Host>>,
     picker: RefCell<Picker>,
-    /// What the picker was made from: the epoch of health, and that of ejections.
-    made_from: Cell<Option<(u64, u64)>>,
+    /// What the picker was made from: the epochs of health, of ejections and of weights by load.
+    made_from: Cell<Option<[u64; 3]>>,
 }
 
 impl Members {
@@ -55,17 +55,37 @@ impl Members {
         if let Some(rules) = &self.endpoints.outlier {
             self.cluster.tick(self, rules, Instant::now());
         }
-        let now = (self.endpoints.epoch.get(), self.cluster.ejections.get());
+        if self.is_weighted() {
+            self.cluster.weigh(self, Instant::now());
+        }
+        let now = [self.endpoints.epoch.get(), self.cluster.ejections.get(), self.cluster.loads.get()];
         if self.made_from.get() == Some(now) {
             return;
         }
-        let candidate = |index: usize| Candidate { key: self.hosts[index].key, weight: self.weight(index) };
-        let candidates: Vec<Candidate> = (0..self.hosts.len()).map(candidate).collect();
+        let keys = self.hosts.iter().map(|host| host.key);
+        let candidates: Vec<Candidate> =
+            keys.zip(self.weights()).map(|(key, weight)| Candidate { key, weight }).collect();
         *self.picker.borrow_mut() = Picker::new(self.endpoints.policy, &candidates, fastrand::u64(..));
         self.made_from.set(Some(now));
     }
 
-    /// The share of an endpoint at this moment.
+    /// Endpoints get their shares by what they report of their load.
+    pub(super) fn is_weighted(&self) -> bool {
+        self.endpoints.policy == Policy::WeightedRoundRobin
+    }
+
+    /// The shares of all endpoints at this moment.
+    fn weights(&self) -> Vec<u32> {
+        let shares = (0..self.hosts.len()).map(|index| self.weight(index));
+        if !self.is_weighted() {
+            return shares.collect();
+        }
+        let now = Instant::now();
+        let capacities = self.hosts.iter().map(|host| host.load.get().capacity(now));
+        load::weights(&shares.zip(capacities).collect::<Vec<_>>())
+    }
+
+    /// The share of an endpoint at this moment, whatever its load.
     fn weight(&self, index: usize) -> u32 {
         let (endpoint, host) = (&self.endpoints.endpoints[index], &self.hosts[index]);
         let usable = endpoint.health.is_good() && host.is_known() && !host.strikes.borrow().is_ejected();

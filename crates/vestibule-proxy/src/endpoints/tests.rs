@@ -1,9 +1,11 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use vestibule_balance::affinity;
-use vestibule_balance::{Affinity, Epoch, Health, Outcome, OutlierDetection, State};
+use vestibule_balance::load::BLACKOUT;
+use vestibule_balance::{Affinity, Epoch, Health, Load, Outcome, OutlierDetection, State};
 use vestibule_vpc::{Loopback, NetworkId, Vpc};
 
 use super::*;
@@ -181,6 +183,34 @@ fn a_strong_cookie_is_given_once() {
         assert_eq!(again.next(), Some(place));
         assert_eq!(again.cookie(), None);
     }
+}
+
+#[test]
+fn who_reports_less_load_gets_more() {
+    let (desk, good) = (Desk::new(), Health::assumed());
+    let mut all = endpoints(vec![endpoint(1, &good), endpoint(2, &good)]);
+    all.policy = Policy::WeightedRoundRobin;
+    let members = desk.members(&Arc::new(all));
+    assert_eq!(picked(&members, 4), [1, 1, 2, 2], "nobody has reported");
+    for (index, report) in ["TEXT cpu_utilization=0.75,rps_fractional=10", "JSON nonsense"].iter().enumerate()
+    {
+        let mut choice = begin(&members);
+        while choice.next().unwrap().address.to_string() != format!("127.0.0.{}:80", index + 1) {}
+        choice.answered(Some(report.as_bytes()));
+    }
+    let (now, later) = (Instant::now(), Instant::now() + BLACKOUT);
+    let capacities: Vec<_> = members.hosts().iter().map(|host| host.load.get().capacity(later)).collect();
+    assert_eq!(capacities, [Some(10.0 / 0.75), None], "what cannot be read is no report");
+    // As if both had reported for a while.
+    for (host, utilization) in members.hosts().iter().zip([0.75, 0.25]) {
+        let mut load = Load::default();
+        load.report(utilization, 10.0, now.checked_sub(BLACKOUT).unwrap());
+        host.load.set(load);
+    }
+    members.cluster.loads.set(members.cluster.loads.get() + 1);
+    let all = picked(&members, 400);
+    let share = all.iter().filter(|last| **last == 2).count();
+    assert!((299..=301).contains(&share), "{share} of 400");
 }
 
 #[test]

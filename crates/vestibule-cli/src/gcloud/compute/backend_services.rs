@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::custom_metrics;
 use super::health_checks::HEALTH_CHECKS;
 use super::link::{Kind, Link, Scope, Scopes};
 use super::network_endpoint_groups::GROUPS;
@@ -76,6 +77,7 @@ pub fn group() -> Group {
                 .flags(super::scope_flags())
                 .flags(settings())
                 .flag(Flag::switch("no-health-checks", "Drops all health checks."))
+                .flag(Flag::switch(custom_metrics::CLEAR, "Drops all custom metrics."))
                 .flag(Flag::switch("no-custom-request-headers", "Drops all custom request headers."))
                 .flag(Flag::switch("no-custom-response-headers", "Drops all custom response headers."))
                 .examples(&["gcloud compute backend-services update my-internal-backend --enable-logging --logging-sample-rate=1.0 --region=us-central1"]),
@@ -141,7 +143,7 @@ pub fn group() -> Group {
 
 /// Settings that `create` and `update` share.
 fn settings() -> Vec<Flag> {
-    vec![
+    let mut flags = vec![
         Flag::text("protocol", "How backends are spoken to: HTTP, HTTPS, HTTP2, H2C, TCP, … Default: HTTP."),
         Flag::text("description", "What the backend service is for."),
         Flag::text("port-name", "The named port of instance groups."),
@@ -179,7 +181,9 @@ fn settings() -> Vec<Flag> {
             grammar::Kind::Repeated,
             "A header for clients, such as 'X-Name: value'.",
         ),
-    ]
+    ];
+    flags.extend(custom_metrics::flags());
+    flags
 }
 
 fn group_flags() -> Vec<Flag> {
@@ -225,7 +229,12 @@ fn create(inv: &Invocation<'_>) -> Result<(), Failure> {
 
 fn update(inv: &Invocation<'_>) -> Result<(), Failure> {
     let asked = settings().iter().any(|flag| inv.args.has(flag.name));
-    let clearing = ["no-health-checks", "no-custom-request-headers", "no-custom-response-headers"];
+    let clearing = [
+        "no-health-checks",
+        "no-custom-request-headers",
+        "no-custom-response-headers",
+        custom_metrics::CLEAR,
+    ];
     if !asked && !inv.args.has_any(&clearing) {
         return Err(Failure::new("At least one property must be modified."));
     }
@@ -302,7 +311,7 @@ fn apply_settings(inv: &Invocation<'_>, link: &Link, body: &mut Map<String, Valu
         body.insert("healthChecks".into(), Value::Array(urls.collect::<Result<_, Failure>>()?));
     }
     apply_logging(inv, body);
-    Ok(())
+    custom_metrics::apply(inv, body)
 }
 
 fn apply_logging(inv: &Invocation<'_>, body: &mut Map<String, Value>) {

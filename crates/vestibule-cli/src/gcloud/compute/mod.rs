@@ -6,6 +6,7 @@
 
 mod addresses;
 mod backend_services;
+mod custom_metrics;
 mod firewall_rules;
 mod forwarding_rules;
 mod health_checks;

@@ -124,7 +124,7 @@ fn validate(change: &mut Change<'_>, name: &ResourceName, doc: &mut Document) ->
             let why = "A backend service with network endpoint groups that hold endpoints must have a health check.";
             Err(Error::invalid("resource.healthChecks", "", why))
         }
-        Behind::Endpoints | Behind::Internet => settings::check_policies(change, doc),
+        Behind::Endpoints | Behind::Internet => settings::check_policies(doc),
         Behind::Nothing => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use vestibule_urlmap::HeaderAction;
 use vestibule_urlmap::check::Problem;
 
 use crate::compute::url_maps;
-use crate::{Change, Document, Error, document};
+use crate::{Document, Error, document};
 
 /// `timeoutSec` that nobody set, in seconds.
 pub const TIMEOUT: i64 = 30;
@@ -45,7 +45,6 @@ pub fn refuse_not_built(doc: &Document) -> Result<(), Error> {
     let fields = [
         "cdnPolicy",
         "connectionTrackingPolicy",
-        "customMetrics",
         "dynamicForwarding",
         "enableCDN",
         "externalManagedMigrationState",
@@ -94,6 +93,7 @@ pub fn validate(doc: &mut Document, serverless: bool) -> Result<(), Error> {
     check_affinity(doc)?;
     check_outlier(doc)?;
     check_breakers(doc)?;
+    check_metrics(doc)?;
     check_headers(doc)?;
     hide_secret(doc);
     match doc.entry("connectionDraining").or_insert_with(|| json!({})) {
@@ -244,16 +244,34 @@ fn check_breakers(doc: &Document) -> Result<(), Error> {
     Ok(())
 }
 
+/// Names of custom metrics, which have a form of their own.
+fn check_metrics(doc: &Document) -> Result<(), Error> {
+    for (index, metric) in document::items(doc, "customMetrics").iter().enumerate() {
+        let path = format!("resource.customMetrics[{index}].name");
+        let name = metric["name"].as_str().ok_or_else(|| Error::required(path.as_str()))?;
+        if !is_metric_name(name) {
+            let why = "Must be a match of regex '[a-z]([-_.a-z0-9]*[a-z0-9])?' with 1 to 64 characters.";
+            return Err(Error::invalid(path, name, why));
+        }
+    }
+    Ok(())
+}
+
+fn is_metric_name(name: &str) -> bool {
+    let ends = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    first.is_ascii_lowercase()
+        && ends(*last)
+        && bytes.len() <= 64
+        && bytes.iter().all(|byte| ends(*byte) || b"-_.".contains(byte))
+}
+
 /// Policies of endpoints that are not as Google has them.
-pub fn check_policies(change: &mut Change<'_>, doc: &Document) -> Result<(), Error> {
+pub fn check_policies(doc: &Document) -> Result<(), Error> {
     match document::text(doc, "localityLbPolicy") {
         Some("ORIGINAL_DESTINATION") => {
             Err(Error::not_built("compute.regionBackendServices.localityLbPolicy ORIGINAL_DESTINATION"))
-        }
-        Some("WEIGHTED_ROUND_ROBIN") => {
-            let message = "Endpoints weigh the same: custom metrics are not read.";
-            change.warn("NOT_CRITICAL_ERROR", message);
-            Ok(())
         }
         _ => Ok(()),
     }
