@@ -81,11 +81,22 @@ pub struct Target {
     pub check: Arc<Check>,
     pub reach: Reach,
     pub health: Health,
+    /// What log entries are about (`logConfig.enable`). `None`: there are none.
+    pub log: Option<Arc<Resource>>,
+}
+
+/// A network endpoint group as log entries name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    pub project: String,
+    /// Its region or zone.
+    pub location: String,
+    pub group_id: String,
 }
 
 impl Target {
-    /// It is probed in the same way, so that what was found out of it still holds.
+    /// It is probed and logged in the same way, so that what was found out of it still holds.
     pub(crate) fn is_like(&self, other: &Target) -> bool {
-        self.check == other.check && self.reach == other.reach
+        self.check == other.check && self.reach == other.reach && self.log == other.log
     }
 }

@@ -17,5 +17,5 @@ mod probe;
 mod prober;
 mod verdict;
 
-pub use check::{Check, Http, Kind, Reach, Target, Text};
-pub use prober::{MAX_PROBES, Name, Prober, REFRESH};
+pub use check::{Check, Http, Kind, Reach, Resource, Target, Text};
+pub use prober::{Finding, MAX_PROBES, Name, Prober, REFRESH, Sink};

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -41,6 +41,26 @@ pub struct Name {
     pub publish: Arc<dyn Fn(Vec<SocketAddr>) + Send + Sync>,
 }
 
+/// An endpoint became healthy, or ceased to be.
+#[derive(Debug)]
+pub struct Finding<'t> {
+    pub target: &'t Target,
+    pub before: State,
+    pub after: State,
+    /// What the probe before this one came to, and this one: `HEALTHY`, `UNHEALTHY`, `TIMEOUT` or, before the first,
+    /// `UNKNOWN`.
+    pub before_detailed: &'static str,
+    pub detailed: &'static str,
+    /// Why the probe failed.
+    pub failure: Option<&'t str>,
+    /// When the probe ended, and how long it took.
+    pub at: SystemTime,
+    pub took: Duration,
+}
+
+/// Is told of every finding.
+pub type Sink = Arc<dyn Fn(&Finding<'_>) + Send + Sync>;
+
 /// A running prober. Dropping it ends it.
 pub struct Prober {
     lists: Option<mpsc::Sender<List>>,
@@ -53,8 +73,8 @@ struct List {
 }
 
 impl Prober {
-    /// Starts the thread. It probes nobody until it is told.
-    pub fn start(vpc: Vpc) -> io::Result<Prober> {
+    /// Starts the thread. It probes nobody until it is told. `sink` is called on that thread and must not wait.
+    pub fn start(vpc: Vpc, sink: Sink) -> io::Result<Prober> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(MAX_LOOKUPS)
@@ -63,7 +83,7 @@ impl Prober {
         let (lists, receiver) = mpsc::channel(LISTS);
         let thread = std::thread::Builder::new()
             .name("health-checks".to_owned())
-            .spawn(move || runtime.block_on(Tasks::new(surroundings).follow(receiver)))?;
+            .spawn(move || runtime.block_on(Tasks::new(surroundings, sink).follow(receiver)))?;
         Ok(Prober { lists: Some(lists), thread: Some(thread) })
     }
 
@@ -90,6 +110,7 @@ impl Drop for Prober {
 
 struct Tasks {
     surroundings: Arc<Surroundings>,
+    sink: Sink,
     probes: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
     targets: HashMap<Arc<str>, (Target, AbortHandle)>,
@@ -97,9 +118,10 @@ struct Tasks {
 }
 
 impl Tasks {
-    fn new(surroundings: Arc<Surroundings>) -> Tasks {
+    fn new(surroundings: Arc<Surroundings>, sink: Sink) -> Tasks {
         Tasks {
             surroundings,
+            sink,
             probes: Arc::new(Semaphore::new(MAX_PROBES)),
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             targets: HashMap::new(),
@@ -123,8 +145,9 @@ impl Tasks {
                     if let Some((_, task)) = known {
                         task.abort();
                     }
-                    let work = watch(target.clone(), self.surroundings.clone(), self.probes.clone());
-                    tokio::spawn(work).abort_handle()
+                    let (surroundings, probes) = (self.surroundings.clone(), self.probes.clone());
+                    tokio::spawn(watch(target.clone(), surroundings, probes, self.sink.clone()))
+                        .abort_handle()
                 }
             };
             self.targets.insert(target.key.clone(), (target, task));
@@ -143,26 +166,39 @@ impl Tasks {
 }
 
 /// Probes one endpoint for ever.
-async fn watch(target: Target, surroundings: Arc<Surroundings>, probes: Arc<Semaphore>) {
+async fn watch(target: Target, surroundings: Arc<Surroundings>, probes: Arc<Semaphore>, sink: Sink) {
     let check = &target.check;
     let prepared = Prepared::new(&target);
     // What another health check's task left is not this one's finding.
     let mut verdict = Verdict::new(target.health.get());
+    let mut last = "UNKNOWN";
     loop {
+        let Ok(turn) = probes.acquire().await else { return };
         let start = Instant::now();
-        let Ok(_turn) = probes.acquire().await else { return };
         let probe = timeout(check.timeout, prepared.probe(&surroundings)).await;
-        drop(_turn);
-        let failure = match probe {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer in {} s", check.timeout.as_secs())),
+        let took = start.elapsed();
+        drop(turn);
+        let (detailed, failure) = match probe {
+            Ok(Ok(())) => ("HEALTHY", None),
+            Ok(Err(error)) => ("UNHEALTHY", Some(error.to_string())),
+            Err(_) => ("TIMEOUT", Some(format!("no answer in {} s", check.timeout.as_secs()))),
         };
         let state = verdict.note(failure.is_none(), check.healthy, check.unhealthy);
         let before = target.health.set(state);
         if before != state {
             tell(&target, state, failure.as_deref());
+            sink(&Finding {
+                target: &target,
+                before,
+                after: state,
+                before_detailed: last,
+                detailed,
+                failure: failure.as_deref(),
+                at: SystemTime::now(),
+                took,
+            });
         }
+        last = detailed;
         sleep_until(start + check.interval + jitter(check.interval)).await;
     }
 }

@@ -214,12 +214,37 @@ fn wait_for_health(world: &World, wanted: &[&str]) {
     assert_eq!(found, wanted);
 }
 
+fn a_change_of_health_is_logged(world: &World, killed: &Backend) {
+    let neg: Value = serde_json::from_str(
+        &world.ok(&format!("compute network-endpoint-groups describe neg {ZONE} --format=json")),
+    )
+    .unwrap();
+    let filter = "logName:healthchecks AND jsonPayload.healthCheckProbeResult.healthState=UNHEALTHY";
+    let read = || {
+        let output = world.gcloud_args(&["logging", "read", filter, "--format=json"]);
+        serde_json::from_str::<Value>(&output.stdout).unwrap()
+    };
+    let entries = world::until(read, |entries| entries[0].is_object());
+    let (entry, result) = (&entries[0], &entries[0]["jsonPayload"]["healthCheckProbeResult"]);
+    assert_eq!(entry["resource"]["type"], "gce_network_endpoint_group", "{entries}");
+    assert_eq!(entry["resource"]["labels"]["network_endpoint_group_id"], neg["id"], "{entry}");
+    assert_eq!(entry["resource"]["labels"]["location"], "us-central1-a", "{entry}");
+    assert_eq!(
+        (&result["healthCheckProtocol"], &result["probeRequest"]),
+        (&"HTTP".into(), &"/health".into())
+    );
+    assert_eq!(result["targetPort"], killed.address.port(), "{entry}");
+    assert_eq!(result["previousHealthState"], "HEALTHY", "{entry}");
+    assert!(result["probeResultText"].as_str().is_some_and(|text| !text.is_empty()), "{entry}");
+}
+
 #[test]
 fn endpoints_come_and_go_under_load_and_no_request_fails() {
     let world = World::start();
     set_up(&world, "non-gcp-private-ip-port", "http --use-serving-port --request-path=/health");
     let (status, body) = world.get("http://10.0.0.100/", &[]);
     assert_eq!((status, body.as_str()), (503, "no healthy upstream"), "a group without endpoints");
+    world.ok(&format!("compute health-checks update http hc {REGION} --enable-logging"));
     let backends = ["a", "b", "c"].map(Backend::start);
     attach(&world, "add-endpoint", &backends[0]);
     attach(&world, "add-endpoint", &backends[1]);
@@ -236,6 +261,7 @@ fn endpoints_come_and_go_under_load_and_no_request_fails() {
     // Killed: what it had and did not answer goes to the other.
     backends[0].kill();
     wait_for_health(&world, &["UNHEALTHY", "HEALTHY"]);
+    a_change_of_health_is_logged(&world, &backends[0]);
     let before = backends[1].served();
     world::until(|| backends[1].served(), |served| *served >= before + 20);
     let before = backends[0].served();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use vestibule_balance::affinity::{COOKIE, Cookie};
 use vestibule_balance::{Affinity, Health, Metric, OutlierDetection, Policy};
-use vestibule_health::{Check, Http, Kind, Reach, Target, Text};
+use vestibule_health::{Check, Http, Kind, Reach, Resource, Target, Text};
 use vestibule_model::ResourceName;
 use vestibule_model::fingerprint::hash64;
 use vestibule_proxy::snapshot::{At, Breakers, Endpoint, Endpoints, Group, Limits};
@@ -111,11 +111,14 @@ impl<'v> Sources<'v> {
     /// Who is probed, and how.
     pub fn targets(&self, health: &HealthTable) -> Vec<Target> {
         let mut targets = Vec::new();
+        let logs = self.check.as_ref().is_some_and(|(_, check)| check.value["logConfig"]["enable"] == true);
         for (name, stored) in &self.groups {
+            let log = logs.then(|| Arc::new(resource(name, document::object(&stored.value))));
             for endpoint in endpoints::used(self.view, name) {
                 if let Some((key, check, reach)) = self.target(document::object(&stored.value), &endpoint) {
                     let health = health.of(&key);
-                    targets.push(Target { key: key.into(), check: Arc::new(check), reach, health });
+                    let (check, log) = (Arc::new(check), log.clone());
+                    targets.push(Target { key: key.into(), check, reach, health, log });
                 }
             }
         }
@@ -227,14 +230,16 @@ fn key(check: &ResourceName, network: &NetworkId, endpoint: &NetworkEndpoint, po
 }
 
 fn group(name: &ResourceName) -> Group {
-    let is_zonal = matches!(name.scope, vestibule_model::Scope::Zone(_));
-    let location = match &name.scope {
-        vestibule_model::Scope::Zone(location) | vestibule_model::Scope::Region(location) => {
-            location.as_str()
-        }
-        vestibule_model::Scope::Global => "global",
-    };
-    Group { name: name.name.as_str().into(), location: location.into(), is_zonal }
+    Group {
+        name: name.name.as_str().into(),
+        location: location(name).into(),
+        is_zonal: name.scope.zone_name().is_some(),
+    }
+}
+
+/// The region or zone of a group, for log entries.
+fn location(name: &ResourceName) -> &str {
+    name.scope.zone_name().or(name.scope.region_name()).unwrap_or("global")
 }
 
 fn check_of<'v>(view: &'v View, service: &Document) -> Option<(ResourceName, &'v KeyValue)> {
@@ -312,6 +317,15 @@ fn policy(service: &Document, affinity: &Affinity) -> Policy {
         Some("WEIGHTED_ROUND_ROBIN") => Policy::WeightedRoundRobin,
         _ if matches!(affinity, Affinity::None | Affinity::Strong(_)) => Policy::RoundRobin,
         _ => Policy::Maglev,
+    }
+}
+
+/// A group as the log of health checks names it.
+fn resource(name: &ResourceName, group: &Document) -> Resource {
+    Resource {
+        project: name.project.clone(),
+        location: location(name).to_owned(),
+        group_id: document::text(group, "id").unwrap_or_default().to_owned(),
     }
 }
 

@@ -11,6 +11,7 @@ mod clients;
 mod egress;
 mod firewall_log;
 mod firewalls;
+mod health_log;
 mod instances;
 mod metrics;
 mod networks;
@@ -178,7 +179,8 @@ fn serve(options: &Options) -> Result<(), Failure> {
     }
     let log = FirewallLog { control: control.clone(), clients: clients.clone(), logs: logs.sink() };
     vpc.log_firewall(Arc::new(move |event| log.write(&event)));
-    let prober = Prober::start(vpc.clone())?;
+    let findings = logs.sink();
+    let prober = Prober::start(vpc.clone(), Arc::new(move |finding| health_log::write(&findings, finding)))?;
     let present = Services::default();
     let networks = Networks {
         control: control.clone(),
