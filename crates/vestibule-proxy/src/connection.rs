@@ -41,8 +41,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, slot: Rc<Slot>, stream: TcpStream,
     let (stream, handshake) = match site.tls() {
         None => (ClientStream::Plain(stream), None),
         Some(tls) => match shake_hands(stream, tls, &timer, &worker, &slot, address).await {
-            Some((stream, handshake)) => (stream, Some(handshake)),
-            None => return,
+            Ok((stream, handshake)) => (stream, Some(handshake)),
+            Err(Some(refused)) => return linger(&Link::new(refused), &timer, LEAVE_TIMEOUT).await,
+            Err(None) => return,
         },
     };
     drop(site);
@@ -107,7 +108,8 @@ async fn linger(client: &Link<ClientStream>, timer: &Timer, limit: Duration) {
     .await;
 }
 
-/// The TLS handshake; `None` if it failed or took too long. The client was sent an alert then, if it speaks TLS.
+/// The TLS handshake. If it failed, the client was sent an alert, if it speaks TLS, and has yet to read it: what it was
+/// sent over comes back, for [`linger`]. One that took too long is cut off.
 async fn shake_hands(
     stream: TcpStream,
     tls: &Arc<Tls>,
@@ -115,14 +117,12 @@ async fn shake_hands(
     worker: &Worker,
     slot: &Slot,
     address: SocketAddr,
-) -> Option<(ClientStream, Box<Handshake>)> {
+) -> Result<(ClientStream, Box<Handshake>), Option<ClientStream>> {
     timer.at(Instant::now() + worker.timeouts.tls_handshake);
-    let mut accepting = Box::pin(TlsAcceptor::from(tls.config()).accept(stream));
+    let mut accepting = Box::pin(TlsAcceptor::from(tls.config()).accept(stream).into_fallible());
     let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
-        Poll::Ready(result) => {
-            Poll::Ready(result.map_err(|error| (Count::FailedHandshakes, Distrust::behind(&error))))
-        }
-        Poll::Pending if timer.passed().is_some() => Poll::Ready(Err((Count::LateHandshakes, None))),
+        Poll::Ready(result) => Poll::Ready(result.map_err(Some)),
+        Poll::Pending if timer.passed().is_some() => Poll::Ready(Err(None)),
         Poll::Pending => Poll::Pending,
     });
     let refuse = |count, distrust: Option<Distrust>| {
@@ -133,18 +133,22 @@ async fn shake_hands(
     };
     let stream = match accepted.await {
         Ok(stream) => stream,
-        Err((count, distrust)) => {
-            refuse(count, distrust);
-            return None;
+        Err(Some((error, stream))) => {
+            refuse(Count::FailedHandshakes, Distrust::behind(&error));
+            return Err(Some(ClientStream::Plain(stream)));
+        }
+        Err(None) => {
+            refuse(Count::LateHandshakes, None);
+            return Err(None);
         }
     };
     let handshake = Handshake::of(stream.get_ref().1, tls);
     if let Some(distrust) = late_distrust(tls, &handshake) {
         refuse(Count::FailedHandshakes, Some(distrust));
-        return None;
+        return Err(Some(ClientStream::Tls(Box::new(stream))));
     }
     worker.cells.count(if handshake.resumed { Count::ResumedHandshakes } else { Count::FullHandshakes });
-    Some((ClientStream::Tls(Box::new(stream)), Box::new(handshake)))
+    Ok((ClientStream::Tls(Box::new(stream)), Box::new(handshake)))
 }
 
 /// Why a client whose handshake is complete may not stay: a resumed session can outlive the validity of its
