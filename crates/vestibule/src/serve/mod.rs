@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use vestibule_api::{Api, ApiDeps, Turnstile};
 use vestibule_control::lb::{Fronts, GOOGLE_APIS};
@@ -242,8 +243,10 @@ fn serve(options: &Options) -> Result<(), Failure> {
         None => (None, None),
     };
     let handed = Donor::new(parts, socket)?.start(predecessor)?;
+    // Who reads that it is ready may end it at once.
+    let signals = Signals::listen(&services)?;
     announce(&ready)?;
-    let successor = services.block_on(end(handed))?;
+    let successor = services.block_on(end(handed, signals));
 
     match &successor {
         Some(handed) => {
@@ -321,7 +324,7 @@ impl Sockets {
 }
 
 /// Completes when the process is told to end: by a signal, or because another server has taken over.
-async fn end(handed: oneshot::Receiver<Handed>) -> std::io::Result<Option<Handed>> {
+async fn end(handed: oneshot::Receiver<Handed>, signals: Signals) -> Option<Handed> {
     let handed = async {
         match handed.await {
             Ok(handed) => handed,
@@ -330,8 +333,8 @@ async fn end(handed: oneshot::Receiver<Handed>) -> std::io::Result<Option<Handed
         }
     };
     tokio::select! {
-        signal = signalled() => signal.map(|()| None),
-        handed = handed => Ok(Some(handed)),
+        () = signals.told() => None,
+        handed = handed => Some(handed),
     }
 }
 
@@ -524,15 +527,28 @@ async fn ended(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-async fn signalled() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end the process in order. Before they are listened to they kill it.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen(runtime: &tokio::runtime::Runtime) -> std::io::Result<Signals> {
+        let _entered = runtime.enter();
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// Completes when the process is told to end.
+    async fn told(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Where everything is, for the ready line and for `/vestibule/v1/status`.
