@@ -160,7 +160,7 @@ impl Reader {
             return self.directive(directive, &tokens[1..]);
         }
         if entry.named {
-            self.owner = Some(self.full(&tokens[0].text));
+            self.owner = Some(self.name(&tokens[0])?);
             tokens = &tokens[1..];
         }
         let owner = self.owner.clone().ok_or("no name")?;
@@ -191,15 +191,10 @@ impl Reader {
     }
 
     fn directive(&mut self, directive: &str, values: &[Token]) -> Result<(), String> {
-        let value = || {
-            values
-                .first()
-                .map(|token| token.text.as_str())
-                .ok_or_else(|| format!("a value after ${directive} expected"))
-        };
+        let value = || values.first().ok_or_else(|| format!("a value after ${directive} expected"));
         match directive {
-            "ORIGIN" => self.origin = self.full(value()?),
-            "TTL" => self.default_ttl = Some(seconds(value()?).ok_or("$TTL is no time")?),
+            "ORIGIN" => self.origin = self.name(value()?)?,
+            "TTL" => self.default_ttl = Some(seconds(&value()?.text).ok_or("$TTL is no time")?),
             other => return Err(format!("${other} is not supported")),
         }
         Ok(())
@@ -216,6 +211,12 @@ impl Reader {
             }
             None => self.sets.push(Set { name, kind, ttl, data: vec![data] }),
         }
+    }
+
+    /// A name that stands by itself. Quotes are for strings (RFC 1035 section 5.1): what they would let into a name, a
+    /// zone file that is written of it could not hold.
+    fn name(&self, token: &Token) -> Result<String, String> {
+        if token.quoted { Err("a name cannot be in quotes".into()) } else { Ok(self.full(&token.text)) }
     }
 
     fn full(&self, name: &str) -> String {
@@ -304,6 +305,15 @@ mod tests {
                 "b.example.com. 5 IN CAA 0 issue \"ca.example; x=1\"",
             ]
         );
+    }
+
+    #[test]
+    fn names_are_not_in_quotes() {
+        for text in ["x 5 A 10.0.0.1\n\"f  \" 5 A 10.0.0.2\n", "x 5 A 10.0.0.1\n$ORIGIN \"a b\"\n"] {
+            assert_eq!(read(text, "example.com.").unwrap_err(), "line 2: a name cannot be in quotes");
+        }
+        let escaped = "f\\ g.example.com. 5 IN A 10.0.0.2";
+        assert_eq!(lines(escaped), [escaped], "a backslash is the way to have a blank in a name");
     }
 
     #[test]
