@@ -32,6 +32,7 @@ pub fn run(args: &[String]) -> Outcome {
         return Err(format!("unknown flag {unknown}; there is --no-lint").into());
     }
     install_programs();
+    warn_of_a_full_disk();
     let python = python();
     if flags.is_empty() {
         cargo(&["fmt", "--all", "--check"], None)?;
@@ -52,6 +53,26 @@ fn cargo(args: &[&str], python: Option<&Path>) -> Outcome {
     }
     let status = command.status()?;
     if status.success() { Ok(()) } else { Err(format!("cargo {} failed", args.join(" ")).into()) }
+}
+
+/// Says beforehand what would otherwise end some test with "no space left on device".
+fn warn_of_a_full_disk() {
+    // A build from nothing writes 4 GB (7 GB with what incremental builds keep), the tests' images under 2.
+    let needed: u64 = if crate::root().join("target/debug/deps").exists() { 2 } else { 9 };
+    if let Some(free) = free_gigabytes().filter(|free| *free < needed) {
+        eprintln!(
+            "{free} GB are free on the disk of the workspace, and about {needed} are needed; make room, \
+             or set CARGO_INCREMENTAL=0, which saves 3"
+        );
+    }
+}
+
+/// What `df` says is free beside the workspace; `None` where it cannot be asked.
+fn free_gigabytes() -> Option<u64> {
+    let asked = Command::new("df").arg("-Pk").arg(crate::root()).output().ok()?;
+    let table = String::from_utf8(asked.stdout).ok()?;
+    let kilobytes: u64 = table.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+    Some(kilobytes / (1024 * 1024))
 }
 
 /// Installs missing programs as root on Debian; names those that are then still missing.

@@ -75,9 +75,12 @@ fn write(folder: &Path) {
     );
     assert!(Command::new("sh").args(["-c", &python]).status().unwrap().success(), "tar");
     fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+    // The archive is all that is needed from here on; a copy of Python for each test fills small disks.
+    fs::remove_dir_all(&root).unwrap();
     let layer = fs::read(folder.join("layer")).unwrap();
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let diff = digest(&folder.join("layer"));
+    fs::remove_file(folder.join("layer")).unwrap();
     let config = serde_json::json!({
         "architecture": architecture,
         "os": "linux",
